@@ -436,7 +436,8 @@ int vhdx_metadata_decode(const u8 (*values)[VHDX_ITEM_VALUE_MAX],
  * @locator_length: its length in bytes
  *
  * Items lie where Windows puts them (0x10000, +8, +0x10, +0x14, +0x18, +0x28).
- * Return: 0, or -EINVAL if @size is too small.
+ * Return: 0, or -EINVAL if @size is too small, or if @meta has a parent without
+ * @locator or the other way round.
  */
 int vhdx_metadata_build(void *buf, size_t size, const struct vhdx_metadata *meta,
 			const void *locator, u32 locator_length);
@@ -611,6 +612,7 @@ struct vhdx_bat_walk {
  * Refuses reserved bits and states, places out of range, taken, or on a region,
  * PARTIALLY_PRESENT without parent, and (at the bitmap's entry) without bitmap.
  * A last block need only be there up to the virtual end (old writers cut it).
+ * A refused entry counts as walked: a checker can go on and find the next fault.
  */
 int vhdx_bat_walk_entry(struct vhdx_bat_walk *walk, u64 entry, bool *is_bitmap,
 			u32 *number, struct vhdx_fault *fault);
