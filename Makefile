@@ -16,8 +16,9 @@ DKMSDIR		?= /usr/src
 INSTALL		?= install
 
 # Everything that is built comes to lie here, so that the tree stays clean.
-O		?= build
-out		:= $(abspath $(O))
+# Not called O: kbuild would take that for its own.
+BUILD		?= build
+out		:= $(abspath $(BUILD))
 
 # The kernel to build for: the running one, else the newest Debian kernel whose
 # headers are installed.  Not :=, because the headers may be installed only by
@@ -35,9 +36,9 @@ deps		:= $(if $(NODEPS),:,tests/vm/deps)
 all: module tool
 
 help:
-	@echo 'make [all]         module and tool, into $(O)/'
-	@echo 'make module        $(O)/dm-vhdclone.ko, for KDIR (KVER)'
-	@echo 'make tool          $(O)/vhdclone'
+	@echo 'make [all]         module and tool, into $(BUILD)/'
+	@echo 'make module        $(BUILD)/dm-vhdclone.ko, for KDIR (KVER)'
+	@echo 'make tool          $(BUILD)/vhdclone'
 	@echo 'make demo          the main job, shown in an embedded guest'
 	@echo 'make check         all tests (SUITES="lint cli" for some)'
 	@echo 'make lint          static checks alone'
@@ -75,7 +76,7 @@ modules_install: module
 
 # Completion, udev rules and units are installed as soon as there are any.
 install: tool
-	$(INSTALL) -D -m 755 $(O)/vhdclone $(DESTDIR)$(SBINDIR)/vhdclone
+	$(INSTALL) -D -m 755 $(BUILD)/vhdclone $(DESTDIR)$(SBINDIR)/vhdclone
 	@set -e; put() { \
 		for f in $$2; do \
 			[ ! -f "$$f" ] || { set -x; $(INSTALL) -D -m 644 "$$f" \
@@ -108,11 +109,11 @@ demo:
 	@tests/demo/run
 
 clean:
-	rm -rf $(MODULE_DIR) $(O)/dm-vhdclone.ko $(O)/lint
+	rm -rf $(MODULE_DIR) $(BUILD)/dm-vhdclone.ko $(BUILD)/lint
 	@[ ! -f userspace/Makefile ] || $(MAKE) -C userspace O=$(out) clean
 
 distclean:
-	rm -rf $(O)
+	rm -rf $(BUILD)
 
 .PHONY: all help deps module tool modules_install install dkms_install \
 	lint check demo clean distclean
