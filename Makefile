@@ -64,7 +64,9 @@ module: deps
 	$(MAKE) -C $(KDIR) M=$(MODULE_DIR)/kernel $(KFLAGS) modules
 	@cp $(MODULE_DIR)/kernel/dm-vhdclone.ko $(out)/
 
-tool: deps
+# Whether it is up to date is for the makefile in there to know.
+tool: $(BUILD)/vhdclone
+$(BUILD)/vhdclone: deps
 	$(MAKE) -C userspace O=$(out)
 
 # A kernel that came as a package brings no key to sign with.
