@@ -1,0 +1,869 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dm-vhdclone: where a bio goes.
+ *
+ * map() looks up and remaps.  It takes a lock only to give a block its place; it
+ * never sleeps, allocates memory, or does I/O of its own.  What needs any of these
+ * goes to the worker: a bitmap page that is not in memory, the first write of a
+ * session, the first block in a chunk, a block that must be zero-filled, whole
+ * blocks to release, and writes that wait for a commit.  No bio waits for space or
+ * for a message, so a suspend ends.
+ *
+ * A write to sectors that are not present yet goes to the block's place in the
+ * delta at once; nothing is copied and nothing read.  When it completed, its bits
+ * are set and the page is dirty: so bits never name data that is not on the device.
+ *
+ * Space is never given to another block while the image is active.  So a bio that
+ * was mapped to a place which a discard released meanwhile does no harm there, and
+ * its completion sees that the map entry changed and leaves the bits alone.
+ */
+#include "dm-vhdclone.h"
+
+#include <linux/slab.h>
+
+enum vc_verdict {
+	VC_MAPPED,
+	VC_WORKER,
+};
+
+static u32 vc_block_of(struct vhdclone *vc, sector_t sector)
+{
+	return sector >> vc->top->block_shift;
+}
+
+static int vc_end(struct bio *bio, blk_status_t status)
+{
+	bio->bi_status = status;
+	bio_endio(bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+static void vc_queue(struct vhdclone *vc, struct bio_list *list, struct bio *bio)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&vc->queue_lock, flags);
+	bio_list_add(list, bio);
+	spin_unlock_irqrestore(&vc->queue_lock, flags);
+}
+
+/* To the worker.  Nobody polls for the bio there, and it may block there. */
+static int vc_defer(struct vhdclone *vc, struct bio *bio)
+{
+	bio->bi_opf &= ~REQ_NOWAIT;
+	compat_bio_clear_polled(bio);
+	vc_count(vc, VC_STAT_deferred);
+	vc_queue(vc, &vc->deferred, bio);
+	queue_work(vc->wq, &vc->io_work);
+	return DM_MAPIO_SUBMITTED;
+}
+
+/* ---- changes of the map: under top->lock ------------------------------------- */
+
+static s64 vc_take(struct vhdclone *vc, u32 nr_mib)
+{
+	struct vc_space *space = &vc->top->space;
+	s64 mib = vc_space_take(space, nr_mib);
+
+	WRITE_ONCE(vc->nr_free_mib, space->nr_free);
+	if (vc->has_low_water && !vc->low_water_hit &&
+	    space->nr_free < vc->low_water_blocks * space->run) {
+		vc->low_water_hit = true;
+		queue_work(vc->wq, &vc->event_work);
+	}
+	return mib;
+}
+
+/*
+ * Give an absent block a place: PARTIALLY_PRESENT with no bits set.  A part of @page
+ * is the block's, or the page a part of the block's.
+ *
+ * Return: 0; -EAGAIN after somebody else's change or with too much dirty; -ENOSPC.
+ */
+static int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *page)
+{
+	struct vc_image *top = vc->top;
+	sector_t start, end, page_start;
+	s64 mib;
+
+	if (vc_entry_state(top->map[block]) != VC_ABSENT || vc_bat_is_full(vc))
+		return -EAGAIN;
+	mib = vc_take(vc, top->space.run);
+	if (mib < 0)
+		return mib;
+
+	/* Bits of an earlier life would show what the new place held before. */
+	page_start = (sector_t)page->index << top->page_shift;
+	start = max((sector_t)block << top->block_shift, page_start);
+	end = min(((sector_t)block + 1) << top->block_shift,
+		  page_start + (1ULL << top->page_shift));
+	vc_bits_clear(page, vc_page_bit(top, start), (end - start) >> top->lss_shift);
+	vc_dirty_page(vc, page);
+	/* pairs with vc_partial_lookup() */
+	smp_wmb();
+	WRITE_ONCE(top->map[block], vc_entry(VC_PARTIAL, mib));
+	vc_dirty_bat(vc, block);
+	vc->nr_present++;
+	vc->nr_partial++;
+	return 0;
+}
+
+/* Is every bit of the block set?  Cheap where it usually isn't. */
+static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 block,
+				 const struct vc_io *io)
+{
+	struct vc_image *top = vc->top;
+	sector_t start = (sector_t)block << top->block_shift;
+	sector_t end = vc_block_end(top, block);
+	sector_t page_sectors = 1ULL << top->page_shift;
+	u32 first, last, index;
+
+	if (end - start <= page_sectors) {
+		first = vc_page_bit(top, start);
+		last = first + ((end - start) >> top->lss_shift);
+		if (io->first_bit > first && !test_bit_le(io->first_bit - 1, page->bits))
+			return false;
+		if (io->first_bit + io->nr_bits < last &&
+		    !test_bit_le(io->first_bit + io->nr_bits, page->bits))
+			return false;
+		return find_next_zero_bit_le(page->bits, last, first) >= last;
+	}
+
+	/* Several pages: all of them must be in memory. */
+	for (index = vc_page_index(top, start); start < end;
+	     index++, start += page_sectors) {
+		struct vc_page *p = xa_load(&top->pages, index);
+
+		last = min(end - start, page_sectors) >> top->lss_shift;
+		if (!p || find_next_zero_bit_le(p->bits, last, 0) < last)
+			return false;
+	}
+	return true;
+}
+
+/* A write completed: its sectors are here from now on.  Irq context. */
+static void vc_written(struct vhdclone *vc, struct vc_io *io)
+{
+	struct vc_image *top = vc->top;
+	u32 last = io->first_bit + io->nr_bits;
+	unsigned long flags;
+
+	spin_lock_irqsave(&top->lock, flags);
+	/* Not ours any more, or FULLY_PRESENT already? */
+	if (top->map[io->block] != io->entry)
+		goto out;
+	if (find_next_zero_bit_le(io->page->bits, last, io->first_bit) >= last)
+		goto out;
+	vc_bits_set(io->page, io->first_bit, io->nr_bits);
+	vc_dirty_page(vc, io->page);
+	if (vc->nr_bat_dirty < VC_BAT_PAGES &&
+	    vc_block_is_complete(vc, io->page, io->block, io)) {
+		WRITE_ONCE(top->map[io->block],
+			   vc_entry(VC_FULL, vc_entry_mib(io->entry)));
+		vc->nr_partial--;
+		vc_dirty_bat(vc, io->block);
+		vc_count(vc, VC_STAT_promotions);
+	}
+out:
+	spin_unlock_irqrestore(&top->lock, flags);
+}
+
+/* A whole block reads as zeros from now on.  Return: 0 or -EAGAIN. */
+static int vc_zero_block(struct vhdclone *vc, u32 block)
+{
+	u32 entry = vc->top->map[block];
+	enum vc_state state = vc_entry_state(entry);
+
+	if (state == VC_ZERO || state == VC_ZERO_PENDING || state == VC_ZERO_FROZEN ||
+	    (state == VC_ABSENT && !vc->differencing))
+		return 0;
+	if (vc_state_is_pending(state) || vc_bat_is_full(vc))
+		return -EAGAIN;
+	if (state == VC_ABSENT) {
+		WRITE_ONCE(vc->top->map[block], vc_entry(VC_ZERO, 0));
+	} else {
+		WRITE_ONCE(vc->top->map[block],
+			   vc_entry(VC_ZERO_PENDING, vc_entry_mib(entry)));
+		vc->nr_present--;
+		vc->nr_partial -= state == VC_PARTIAL;
+	}
+	vc_dirty_bat(vc, block);
+	return 0;
+}
+
+/* A whole block is not here any more.  Return: 0 or -EAGAIN. */
+static int vc_drop_block(struct vhdclone *vc, u32 block)
+{
+	u32 entry = vc->top->map[block];
+	enum vc_state state = vc_entry_state(entry);
+
+	if (state == VC_ABSENT || vc_state_is_pending(state))
+		return 0;
+	if (vc_bat_is_full(vc))
+		return -EAGAIN;
+	if (state == VC_ZERO) {
+		WRITE_ONCE(vc->top->map[block], vc_entry(VC_ABSENT, 0));
+	} else {
+		WRITE_ONCE(vc->top->map[block],
+			   vc_entry(VC_DROP_PENDING, vc_entry_mib(entry)));
+		vc->nr_present--;
+		vc->nr_partial -= state == VC_PARTIAL;
+	}
+	vc_dirty_bat(vc, block);
+	vc_count(vc, VC_STAT_discards);
+	return 0;
+}
+
+/* ---- what map() and the worker share ----------------------------------------------- */
+
+static void vc_lookup(struct vhdclone *vc, sector_t sector, struct vc_place *place)
+{
+	if (!vc_image_lookup(vc->top, sector, place))
+		vc_chain_lookup(vc->chain, sector, place);
+}
+
+static void vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
+			   u32 entry, sector_t sector, bool wait_commit)
+{
+	struct vc_image *top = vc->top;
+
+	if (unlikely(bio->bi_opf & REQ_FUA) && wait_commit) {
+		/* The commit's flush makes the data durable, too. */
+		bio->bi_opf &= ~REQ_FUA;
+		io->wait_commit = true;
+	}
+	bio_set_dev(bio, top->bdev);
+	bio->bi_iter.bi_sector = vc_entry_sector(entry) +
+				 (sector & ((1ULL << top->block_shift) - 1));
+}
+
+/*
+ * Map a write, or a write-zeroes as a write of zeros, that lies in one block and one
+ * bitmap page.  The worker is needed for whatever is not ready.
+ */
+static enum vc_verdict vc_map_data(struct vhdclone *vc, struct bio *bio,
+				   struct vc_io *io, sector_t sector)
+{
+	struct vc_image *top = vc->top;
+	u32 block = vc_block_of(vc, sector);
+	enum vc_state state;
+	struct vc_page *page;
+	unsigned long flags;
+	u32 entry, first, last;
+	int r;
+again:
+	entry = READ_ONCE(top->map[block]);
+	state = vc_entry_state(entry);
+	if (likely(state == VC_FULL)) {
+		vc_remap_write(vc, bio, io, entry, sector, vc_is_dirty(vc));
+		return VC_MAPPED;
+	}
+	if (state == VC_ABSENT) {
+		if (!vc->differencing || top->block_shift > top->page_shift ||
+		    !READ_ONCE(top->bitmaps[vhdx_block_chunk(&top->geo, block)]))
+			return VC_WORKER;
+	} else if (state != VC_PARTIAL) {
+		return VC_WORKER;
+	}
+
+	first = vc_page_bit(top, sector);
+	last = first + (bio_sectors(bio) >> top->lss_shift);
+
+	rcu_read_lock();
+	page = vc_page_find(top, vc_page_index(top, sector));
+	if (!page) {
+		rcu_read_unlock();
+		return VC_WORKER;
+	}
+	if (state == VC_PARTIAL) {
+		smp_rmb();
+		if (find_next_zero_bit_le(page->bits, last, first) >= last) {
+			rcu_read_unlock();
+			smp_rmb();
+			if (unlikely(READ_ONCE(top->map[block]) != entry))
+				goto again;
+			vc_remap_write(vc, bio, io, entry, sector, vc_is_dirty(vc));
+			return VC_MAPPED;
+		}
+	}
+	if (unlikely(!vc_page_pin(page))) {
+		rcu_read_unlock();
+		return VC_WORKER;
+	}
+	rcu_read_unlock();
+
+	if (state == VC_ABSENT) {
+		spin_lock_irqsave(&top->lock, flags);
+		r = vc_alloc(vc, block, page);
+		entry = top->map[block];
+		spin_unlock_irqrestore(&top->lock, flags);
+		if (r) {
+			vc_page_unpin(page);
+			if (r == -EAGAIN && vc_entry_state(entry) != VC_ABSENT)
+				goto again;
+			return VC_WORKER;
+		}
+	}
+
+	io->page = page;
+	io->block = block;
+	io->entry = entry;
+	io->first_bit = first;
+	io->nr_bits = last - first;
+	vc_remap_write(vc, bio, io, entry, sector, true);
+	return VC_MAPPED;
+}
+
+/* Whole blocks are dropped or zeroed, but never in an image that keeps them all. */
+static bool vc_may_release(struct vhdclone *vc)
+{
+	return vc->top->meta.has_parent || !vc->top->meta.leave_allocated;
+}
+
+static bool vc_covers_block(struct vhdclone *vc, sector_t sector, sector_t nr)
+{
+	u32 block = vc_block_of(vc, sector);
+
+	return sector == (sector_t)block << vc->top->block_shift &&
+	       sector + nr >= vc_block_end(vc->top, block);
+}
+
+/* ---- map ------------------------------------------------------------------------------ */
+
+static int vc_map_flush(struct vhdclone *vc, struct bio *bio, struct vc_io *io)
+{
+	if (unlikely(READ_ONCE(vc->mode) == VC_MODE_FAIL))
+		return vc_end(bio, BLK_STS_IOERR);
+	if (vc_is_dirty(vc)) {
+		vc_commit_add_waiter(vc, bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	io->is_flush = true;
+	bio_set_dev(bio, vc->top->bdev);
+	return DM_MAPIO_REMAPPED;
+}
+
+static int vc_map_read(struct vhdclone *vc, struct bio *bio, sector_t sector)
+{
+	struct vc_place place = { .nr = bio_sectors(bio) };
+
+	vc_lookup(vc, sector, &place);
+	if (unlikely(place.missing))
+		return vc_defer(vc, bio);
+	if (unlikely(place.nr < bio_sectors(bio)))
+		dm_accept_partial_bio(bio, place.nr);
+	if (unlikely(!place.bdev)) {
+		zero_fill_bio(bio);
+		return vc_end(bio, BLK_STS_OK);
+	}
+	bio_set_dev(bio, place.bdev);
+	bio->bi_iter.bi_sector = place.sector;
+	return DM_MAPIO_REMAPPED;
+}
+
+static int vc_map_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
+			sector_t sector)
+{
+	enum vc_gate gate = READ_ONCE(vc->gate);
+
+	if (unlikely((sector | bio_sectors(bio)) & vc->lss_mask))
+		return vc_end(bio, BLK_STS_IOERR);
+	if (unlikely(gate != VC_GATE_OPEN)) {
+		if (gate == VC_GATE_REFUSE)
+			return vc_end(bio, BLK_STS_IOERR);
+		return vc_defer(vc, bio);
+	}
+	if (likely(vc_map_data(vc, bio, io, sector) == VC_MAPPED))
+		return DM_MAPIO_REMAPPED;
+	return vc_defer(vc, bio);
+}
+
+/* dm splits neither this nor a discard as it splits writes. */
+static int vc_map_write_zeroes(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
+			       sector_t sector)
+{
+	sector_t left = vc_block_end(vc->top, vc_block_of(vc, sector)) - sector;
+
+	if (vc_may_release(vc) && vc_covers_block(vc, sector, bio_sectors(bio))) {
+		if (left < bio_sectors(bio))
+			dm_accept_partial_bio(bio, left);
+		if (READ_ONCE(vc->gate) == VC_GATE_REFUSE)
+			return vc_end(bio, BLK_STS_IOERR);
+		return vc_defer(vc, bio);
+	}
+	left = min_t(sector_t, left, vc->page_sectors - (sector & (vc->page_sectors - 1)));
+	if (left < bio_sectors(bio))
+		dm_accept_partial_bio(bio, left);
+	return vc_map_write(vc, bio, io, sector);
+}
+
+/* Only whole blocks are dropped; the rest is nothing to do. */
+static int vc_map_discard(struct vhdclone *vc, struct bio *bio, sector_t sector)
+{
+	struct vc_image *top = vc->top;
+	sector_t mask = (1ULL << top->block_shift) - 1;
+	sector_t end = sector + bio_sectors(bio);
+
+	if (READ_ONCE(vc->gate) == VC_GATE_REFUSE)
+		return vc_end(bio, BLK_STS_IOERR);
+	if (!vc_may_release(vc))
+		return vc_end(bio, BLK_STS_OK);
+	if (sector & mask) {
+		sector_t next = (sector | mask) + 1;
+
+		if (next < end)
+			dm_accept_partial_bio(bio, next - sector);
+		return vc_end(bio, BLK_STS_OK);
+	}
+	if (end < top->sectors)
+		end &= ~mask;
+	if (end <= sector)
+		return vc_end(bio, BLK_STS_OK);
+	if (end - sector < bio_sectors(bio))
+		dm_accept_partial_bio(bio, end - sector);
+	return vc_defer(vc, bio);
+}
+
+int vc_map(struct dm_target *ti, struct bio *bio)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+	struct vhdclone *vc = ti->private;
+	sector_t sector;
+
+	io->page = NULL;
+	io->wait_commit = false;
+	io->is_flush = false;
+
+	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
+		return vc_map_flush(vc, bio, io);
+
+	sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
+	/* What the worker sees when it gets the bio. */
+	bio->bi_iter.bi_sector = sector;
+
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		return vc_map_read(vc, bio, sector);
+	case REQ_OP_WRITE:
+		return vc_map_write(vc, bio, io, sector);
+	case REQ_OP_WRITE_ZEROES:
+		return vc_map_write_zeroes(vc, bio, io, sector);
+	case REQ_OP_DISCARD:
+		return vc_map_discard(vc, bio, sector);
+	default:
+		return vc_end(bio, BLK_STS_NOTSUPP);
+	}
+}
+
+int vc_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+	struct vhdclone *vc = ti->private;
+
+	if (unlikely(*error)) {
+		atomic_inc(&vc->errors);
+		/* What was to be flushed is lost: no later flush may say otherwise. */
+		if (io->is_flush)
+			vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
+	}
+	if (io->page) {
+		struct vc_page *page = io->page;
+
+		if (likely(!*error))
+			vc_written(vc, io);
+		io->page = NULL;
+		vc_page_unpin(page);
+	}
+	if (unlikely(io->wait_commit)) {
+		io->wait_commit = false;
+		if (!*error) {
+			vc_commit_add_waiter(vc, bio);
+			return DM_ENDIO_INCOMPLETE;
+		}
+	}
+	return DM_ENDIO_DONE;
+}
+
+/* ---- the worker -------------------------------------------------------------------------- */
+
+bool vc_space_grow(struct vhdclone *vc)
+{
+	struct vc_space *space = &vc->top->space;
+	u64 nr_mib = min_t(u64, VHDX_MAX_FILE_MIB,
+			   compat_bdev_nr_sectors(vc->top->bdev) >> MIB_SECTOR_SHIFT);
+	unsigned long *used, *old = NULL;
+
+	if (nr_mib <= READ_ONCE(space->nr_mib))
+		return false;
+	used = kvcalloc(BITS_TO_LONGS(nr_mib), sizeof(long), GFP_NOIO);
+	if (!used)
+		return false;
+
+	mutex_lock(&vc->commit_lock);
+	spin_lock_irq(&vc->top->lock);
+	bitmap_copy(used, space->used, space->nr_mib);
+	old = space->used;
+	space->used = used;
+	space->nr_free += nr_mib - space->nr_mib;
+	space->cursor = space->nr_mib;
+	space->nr_mib = nr_mib;
+	space->exhausted = false;
+	vc->low_water_hit = false;
+	WRITE_ONCE(vc->nr_free_mib, space->nr_free);
+	spin_unlock_irq(&vc->top->lock);
+	mutex_unlock(&vc->commit_lock);
+
+	kvfree(old);
+	vc_set_mode(vc, VC_MODE_RW, "the device has grown");
+	return true;
+}
+
+static int vc_no_space(struct vhdclone *vc)
+{
+	if (vc_space_grow(vc))
+		return -EAGAIN;
+	vc_set_mode(vc, VC_MODE_OUT_OF_SPACE, "no room for another block on the delta");
+	return -ENOSPC;
+}
+
+static int vc_take_locked(struct vhdclone *vc, u32 nr_mib, u32 *mib)
+{
+	s64 r;
+
+	spin_lock_irq(&vc->top->lock);
+	r = vc_bat_is_full(vc) ? -EBUSY : vc_take(vc, nr_mib);
+	spin_unlock_irq(&vc->top->lock);
+	if (r < 0)
+		return r == -ENOSPC ? vc_no_space(vc) : r;
+	*mib = r;
+	return 0;
+}
+
+static int vc_zero_out(struct vhdclone *vc, u32 mib, u32 nr_mib)
+{
+	int r = blkdev_issue_zeroout(vc->top->bdev, vc_mib_to_sector(mib),
+				     vc_mib_to_sector(nr_mib), GFP_NOIO,
+				     BLKDEV_ZERO_NOUNMAP);
+
+	if (r) {
+		spin_lock_irq(&vc->top->lock);
+		vc_space_give_back(&vc->top->space, mib, nr_mib);
+		WRITE_ONCE(vc->nr_free_mib, vc->top->space.nr_free);
+		spin_unlock_irq(&vc->top->lock);
+		atomic_inc(&vc->errors);
+	}
+	return r;
+}
+
+/*
+ * The first block of a chunk: its sector bitmap block.  Zeroed on the device before
+ * a commit can name it.
+ */
+static int vc_add_bitmap(struct vhdclone *vc, u32 chunk)
+{
+	struct vc_image *top = vc->top;
+	u32 mib;
+	int r;
+
+	if (top->bitmaps[chunk])
+		return 0;
+	r = vc_take_locked(vc, 1, &mib);
+	if (!r)
+		r = vc_zero_out(vc, mib, 1);
+	if (r)
+		return r;
+	spin_lock_irq(&top->lock);
+	set_bit(chunk, top->fresh);
+	WRITE_ONCE(top->bitmaps[chunk], mib);
+	vc_dirty_bitmap_entry(vc, chunk);
+	spin_unlock_irq(&top->lock);
+	return 0;
+}
+
+/* A block that must not show what is below: zeros first, then FULLY_PRESENT. */
+static int vc_fill_block(struct vhdclone *vc, u32 block)
+{
+	struct vc_image *top = vc->top;
+	u32 mib;
+	int r;
+
+	r = vc_take_locked(vc, top->space.run, &mib);
+	if (!r)
+		r = vc_zero_out(vc, mib, top->space.run);
+	if (r)
+		return r;
+	vc_count(vc, VC_STAT_zero_fills);
+	spin_lock_irq(&top->lock);
+	WRITE_ONCE(top->map[block], vc_entry(VC_FULL, mib));
+	vc->nr_present++;
+	vc_dirty_bat(vc, block);
+	spin_unlock_irq(&top->lock);
+	return 0;
+}
+
+/* An absent block in a differencing image: all that vc_map_data() wants. */
+static int vc_prepare_absent(struct vhdclone *vc, u32 block, sector_t sector)
+{
+	struct vc_image *top = vc->top;
+	sector_t page_sectors = 1ULL << top->page_shift;
+	bool several = top->block_shift > top->page_shift;
+	sector_t start = several ? (sector_t)block << top->block_shift : sector;
+	sector_t end = several ? ((sector_t)block + 1) << top->block_shift : sector + 1;
+	struct vc_page *page = NULL;
+	int r;
+
+	r = vc_add_bitmap(vc, vhdx_block_chunk(&top->geo, block));
+	if (r)
+		return r;
+
+	/* A block of several pages has them to itself: no need to read them. */
+	for (; start < end; start += page_sectors) {
+		if (page)
+			vc_page_unpin(page);
+		page = vc_page_get(top, vc_page_index(top, start), several);
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+		if (several) {
+			spin_lock_irq(&top->lock);
+			vc_bits_clear(page, 0, VHDX_SECTORS_PER_PAGE);
+			vc_dirty_page(vc, page);
+			spin_unlock_irq(&top->lock);
+		}
+	}
+
+	spin_lock_irq(&top->lock);
+	r = vc_alloc(vc, block, page);
+	if (r == -EAGAIN && vc_bat_is_full(vc))
+		r = -EBUSY;
+	spin_unlock_irq(&top->lock);
+	vc_page_unpin(page);
+	return r == -ENOSPC ? vc_no_space(vc) : r;
+}
+
+/*
+ * Get a write's block ready.  Return: 0 or -EAGAIN: try again now; -EBUSY: try again
+ * after a commit; else the write fails.
+ */
+static int vc_prepare_block(struct vhdclone *vc, sector_t sector)
+{
+	struct vc_image *top = vc->top;
+	u32 block = vc_block_of(vc, sector);
+	enum vc_state state = vc_entry_state(READ_ONCE(top->map[block]));
+	struct vc_page *page;
+
+	if (vc_state_is_pending(state))
+		return -EBUSY;
+	switch (state) {
+	case VC_PARTIAL:
+		page = vc_page_get(top, vc_page_index(top, sector), false);
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+		vc_page_unpin(page);
+		return 0;
+	case VC_ABSENT:
+		if (vc->differencing)
+			return vc_prepare_absent(vc, block, sector);
+		fallthrough;
+	case VC_ZERO:
+		return vc_fill_block(vc, block);
+	default:
+		return 0;
+	}
+}
+
+static blk_status_t vc_blk_status(int r)
+{
+	return r == -ENOSPC ? BLK_STS_NOSPC : errno_to_blk_status(r);
+}
+
+/* The worker gets the bio back when the next commit has ended. */
+static void vc_retry_after_commit(struct vhdclone *vc, struct bio *bio)
+{
+	vc_queue(vc, &vc->after_commit, bio);
+	vc_commit_kick(vc);
+}
+
+static void vc_work_data(struct vhdclone *vc, struct bio *bio)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+	sector_t sector = bio->bi_iter.bi_sector;
+
+	while (vc_map_data(vc, bio, io, sector) != VC_MAPPED) {
+		int r = vc_prepare_block(vc, sector);
+
+		if (r == -EBUSY) {
+			vc_retry_after_commit(vc, bio);
+			return;
+		}
+		if (r && r != -EAGAIN) {
+			vc_end(bio, vc_blk_status(r));
+			return;
+		}
+	}
+	compat_submit_remapped(bio);
+}
+
+/* Zero or drop whole blocks. */
+static void vc_work_blocks(struct vhdclone *vc, struct bio *bio)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+	struct vc_image *top = vc->top;
+
+	while (bio->bi_iter.bi_size) {
+		u32 block = vc_block_of(vc, bio->bi_iter.bi_sector);
+		sector_t nr = vc_block_end(top, block) - bio->bi_iter.bi_sector;
+		int r;
+
+		spin_lock_irq(&top->lock);
+		r = bio_op(bio) == REQ_OP_DISCARD ? vc_drop_block(vc, block) :
+						    vc_zero_block(vc, block);
+		spin_unlock_irq(&top->lock);
+		if (r) {
+			vc_retry_after_commit(vc, bio);
+			return;
+		}
+		bio->bi_iter.bi_sector += nr;
+		bio->bi_iter.bi_size -= nr << SECTOR_SHIFT;
+	}
+	if (bio->bi_opf & REQ_FUA)
+		io->wait_commit = true;
+	vc_end(bio, BLK_STS_OK);
+}
+
+/* A discard of what is not here must not make a clean image dirty. */
+static bool vc_is_no_change(struct vhdclone *vc, struct bio *bio)
+{
+	u32 block = vc_block_of(vc, bio->bi_iter.bi_sector);
+	u32 last = vc_block_of(vc, bio_end_sector(bio) - 1);
+
+	if (bio_op(bio) != REQ_OP_DISCARD)
+		return false;
+	for (; block <= last; block++)
+		if (vc_entry_state(READ_ONCE(vc->top->map[block])) != VC_ABSENT)
+			return false;
+	return true;
+}
+
+static void vc_work_write(struct vhdclone *vc, struct bio *bio)
+{
+	bool whole = bio_op(bio) == REQ_OP_DISCARD ||
+		     (bio_op(bio) == REQ_OP_WRITE_ZEROES && vc_may_release(vc) &&
+		      vc_covers_block(vc, bio->bi_iter.bi_sector, bio_sectors(bio)));
+
+	if (READ_ONCE(vc->gate) != VC_GATE_OPEN) {
+		int r;
+
+		if (whole && vc_is_no_change(vc, bio)) {
+			vc_end(bio, BLK_STS_OK);
+			return;
+		}
+		r = vc_session_start(vc);
+		if (r) {
+			vc_end(bio, vc_blk_status(r));
+			return;
+		}
+	}
+	if (whole)
+		vc_work_blocks(vc, bio);
+	else
+		vc_work_data(vc, bio);
+}
+
+/* A read that map() could not finish; it may have several sources. */
+static void vc_work_read(struct vhdclone *vc, struct bio *bio)
+{
+	sector_t sector = bio->bi_iter.bi_sector;
+	unsigned int done = 0, left = bio_sectors(bio);
+	blk_status_t status = BLK_STS_OK;
+
+	while (left) {
+		struct vc_place place = { .nr = left };
+		struct bio *clone;
+
+		vc_lookup(vc, sector, &place);
+		if (place.missing) {
+			struct vc_page *page = vc_page_get(place.missing,
+							   place.missing_index, false);
+
+			if (IS_ERR(page)) {
+				status = vc_blk_status(PTR_ERR(page));
+				break;
+			}
+			vc_page_unpin(page);
+			continue;
+		}
+		if (place.bdev && !done && place.nr == left) {
+			bio_set_dev(bio, place.bdev);
+			bio->bi_iter.bi_sector = place.sector;
+			compat_submit_remapped(bio);
+			return;
+		}
+
+		clone = compat_bio_alloc_clone(place.bdev ? place.bdev : vc->top->bdev,
+					       bio, GFP_NOIO, &vc->bs);
+		bio_trim(clone, done, place.nr);
+		bio_chain(clone, bio);
+		if (place.bdev) {
+			clone->bi_iter.bi_sector = place.sector;
+			submit_bio_noacct(clone);
+		} else {
+			zero_fill_bio(clone);
+			bio_endio(clone);
+		}
+		sector += place.nr;
+		done += place.nr;
+		left -= place.nr;
+	}
+	if (status)
+		bio->bi_status = status;
+	bio_endio(bio);
+}
+
+#define VC_PREFETCH	16U
+
+/* Bitmap pages of the delta that these bios need are read all at once. */
+static void vc_prefetch(struct vhdclone *vc, struct bio_list *bios)
+{
+	struct vc_image *top = vc->top;
+	u32 pages[VC_PREFETCH];
+	unsigned int nr = 0;
+	struct bio *bio;
+
+	if (!vc->differencing)
+		return;
+	bio_list_for_each(bio, bios) {
+		sector_t sector = bio->bi_iter.bi_sector;
+		u32 index = vc_page_index(top, sector);
+
+		if ((bio_op(bio) != REQ_OP_READ && bio_op(bio) != REQ_OP_WRITE) ||
+		    !READ_ONCE(top->bitmaps[index / VHDX_BITMAP_PAGES_PER_CHUNK]) ||
+		    (nr && pages[nr - 1] == index))
+			continue;
+		pages[nr++] = index;
+		if (nr == ARRAY_SIZE(pages))
+			break;
+	}
+	if (nr > 1)
+		vc_pages_read(top, pages, nr);
+}
+
+void vc_io_work(struct work_struct *work)
+{
+	struct vhdclone *vc = container_of(work, struct vhdclone, io_work);
+	struct bio_list bios;
+	struct bio *bio;
+
+	spin_lock_irq(&vc->queue_lock);
+	bios = vc->deferred;
+	bio_list_init(&vc->deferred);
+	spin_unlock_irq(&vc->queue_lock);
+
+	vc_prefetch(vc, &bios);
+	while ((bio = bio_list_pop(&bios))) {
+		if (bio_op(bio) == REQ_OP_READ)
+			vc_work_read(vc, bio);
+		else
+			vc_work_write(vc, bio);
+		cond_resched();
+	}
+}
