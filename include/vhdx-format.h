@@ -39,7 +39,7 @@
 #define VHDX_MAX_VIRTUAL_SIZE		(64 * VHDX_TIB)
 #define VHDX_MIN_BLOCK_SIZE		(1 * VHDX_MIB)
 #define VHDX_MAX_BLOCK_SIZE		(256 * VHDX_MIB)
-#define VHDX_MAX_FILE_MIB		(1U << 29)	/* what 29 bits hold: 512 TiB */
+#define VHDX_MAX_FILE_MIB		0x20000000U	/* what 29 bits hold: 512 TiB */
 #define VHDX_MAX_LOG_LENGTH		VHDX_GIB
 #define VHDX_MAX_METADATA_LENGTH	(128 * VHDX_MIB)
 
@@ -422,7 +422,7 @@ struct vhdx_metadata {
  *
  * Also checks that a parent locator is there exactly if the image has a parent.
  */
-int vhdx_metadata_decode(const u8 (*values)[VHDX_ITEM_VALUE_MAX],
+int vhdx_metadata_decode(const u8 values[][VHDX_ITEM_VALUE_MAX],
 			 const struct vhdx_region *region,
 			 const struct vhdx_item_place *items,
 			 struct vhdx_metadata *meta, struct vhdx_fault *fault);
@@ -539,7 +539,7 @@ static inline u64 vhdx_bat_mib(u64 entry)
  */
 #define VHDX_SECTORS_PER_CHUNK_SHIFT	23
 #define VHDX_SECTORS_PER_PAGE_SHIFT	15
-#define VHDX_SECTORS_PER_PAGE		(1U << VHDX_SECTORS_PER_PAGE_SHIFT)
+#define VHDX_SECTORS_PER_PAGE		32768U
 #define VHDX_BITMAP_PAGES_PER_CHUNK	256U
 
 static inline u32 vhdx_bitmap_page(u64 sector)

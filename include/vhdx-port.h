@@ -24,6 +24,7 @@ static inline u32 vhdx_crc32c_step(u32 crc, const void *p, size_t n)
 
 #else /* !__KERNEL__ */
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -32,10 +33,10 @@ static inline u32 vhdx_crc32c_step(u32 crc, const void *p, size_t n)
 #include <string.h>
 #include <linux/types.h>
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
+typedef __UINT8_TYPE__ u8;
+typedef __UINT16_TYPE__ u16;
+typedef __UINT32_TYPE__ u32;
+typedef __UINT64_TYPE__ u64;
 
 #define le16_to_cpu(x)	le16toh(x)
 #define le32_to_cpu(x)	le32toh(x)
@@ -53,7 +54,6 @@ typedef uint64_t u64;
 #ifndef BITS_PER_LONG
 #define BITS_PER_LONG	((unsigned int)(8 * sizeof(long)))
 #endif
-#define static_assert	_Static_assert
 
 /* Raw CRC-32C step: no inversion before or after (userspace/lib/crc32c.c). */
 u32 vhdx_crc32c_step(u32 crc, const void *p, size_t n);

@@ -93,8 +93,8 @@ typedef unsigned int blk_opf_t;
 
 /* 5.18: bdev and opf are arguments of bio_init(), bio_alloc_bioset() ... */
 static inline void compat_bio_init(struct bio *bio, struct block_device *bdev,
-			       struct bio_vec *table, unsigned short max_vecs,
-			       blk_opf_t opf)
+				   struct bio_vec *table, unsigned short max_vecs,
+				   blk_opf_t opf)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
 	bio_init(bio, bdev, table, max_vecs, opf);
@@ -106,9 +106,9 @@ static inline void compat_bio_init(struct bio *bio, struct block_device *bdev,
 }
 
 static inline struct bio *compat_bio_alloc_bioset(struct block_device *bdev,
-					      unsigned short nr_vecs,
-					      blk_opf_t opf, gfp_t gfp,
-					      struct bio_set *bs)
+						  unsigned short nr_vecs,
+						  blk_opf_t opf, gfp_t gfp,
+						  struct bio_set *bs)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
 	return bio_alloc_bioset(bdev, nr_vecs, opf, gfp, bs);
@@ -138,8 +138,8 @@ static inline void compat_bio_clear_polled(struct bio *bio)
  * inherits REQ_POLLED: nobody polls for a bio that the target allocated.
  */
 static inline struct bio *compat_bio_alloc_clone(struct block_device *bdev,
-					     struct bio *src, gfp_t gfp,
-					     struct bio_set *bs)
+						 struct bio *src, gfp_t gfp,
+						 struct bio_set *bs)
 {
 	struct bio *bio;
 
@@ -193,8 +193,8 @@ static inline void compat_limits_no_poll(struct queue_limits *limits)
  * dm copied the limits as they were, so set both.
  */
 static inline void compat_limits_set_discard(struct queue_limits *limits,
-					 unsigned int granularity_bytes,
-					 unsigned int max_sectors)
+					     unsigned int granularity_bytes,
+					     unsigned int max_sectors)
 {
 	limits->discard_granularity = granularity_bytes;
 	limits->discard_alignment = 0;
@@ -269,8 +269,8 @@ static inline void *compat_shrinker_private(struct shrinker *shrinker)
 
 static inline int
 compat_shrinker_register(struct compat_shrinker *s, const char *name, void *private_data,
-		     unsigned long (*count)(struct shrinker *, struct shrink_control *),
-		     unsigned long (*scan)(struct shrinker *, struct shrink_control *))
+			 unsigned long (*count)(struct shrinker *, struct shrink_control *),
+			 unsigned long (*scan)(struct shrinker *, struct shrink_control *))
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
 	s->shrinker = shrinker_alloc(0, "%s", name);

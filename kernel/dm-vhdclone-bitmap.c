@@ -70,6 +70,7 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
  */
 static bool vc_page_is_fresh(struct vc_image *img, u32 index)
 {
+	/* pairs with vc_page_evict(): not found, then not fresh */
 	smp_rmb();
 	return img->fresh && test_bit(index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
 }
@@ -195,6 +196,7 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page)
 	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
 	if (img->fresh)
 		clear_bit(page->index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
+	/* pairs with vc_page_is_fresh() */
 	smp_mb__after_atomic();
 	/* xa_lock nests in img->lock here and nowhere the other way round. */
 	xa_lock(&img->pages);

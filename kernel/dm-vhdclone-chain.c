@@ -2,7 +2,7 @@
 /*
  * dm-vhdclone: which layer holds a sector.
  *
- * A read that falls through the delta finds its layer in one step however long the
+ * A read of what the delta does not hold finds its layer in one step however long the
  * chain is: the owner index says for each granule (the smallest block size in the
  * chain) which layer is the first that has anything to say about it.  Only a
  * PARTIALLY_PRESENT block whose bits are clear makes the search go on, layer by

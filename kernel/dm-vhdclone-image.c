@@ -98,11 +98,10 @@ static int vc_load_header(struct vc_load *load)
 		return vc_refuse(load, &fault, r);
 
 	if (header->log_dirty) {
-		DMERR("%s: %s: header %u: LogGuid is set, at byte %llu: the image needs recovery, run \"vhdclone recover\" on it",
-		      load->name, load->path, header->slot + 1,
-		      vhdx_header_offset(header->slot) +
-		      offsetof(struct vhdx_header, log_guid));
-		return -EUCLEAN;
+		fault.what = "header: LogGuid is set: needs recovery, run vhdclone recover";
+		fault.offset = vhdx_header_offset(header->slot) +
+			       offsetof(struct vhdx_header, log_guid);
+		return vc_refuse(load, &fault, -EUCLEAN);
 	}
 	return 0;
 }
@@ -348,7 +347,7 @@ static int vc_load_raw(struct vc_load *load)
 	sector_t size = compat_bdev_nr_sectors(img->bdev);
 
 	if (img->args.first > size || img->args.sectors > size - img->args.first) {
-		DMERR("%s: %s: raw layer of %llu sectors from sector %llu does not fit the device's %llu",
+		DMERR("%s: %s: raw layer of %llu sectors from %llu does not fit the device's %llu",
 		      load->name, load->path, img->args.sectors, img->args.first, size);
 		return -EINVAL;
 	}

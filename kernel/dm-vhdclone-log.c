@@ -174,7 +174,7 @@ void vc_commit_add_waiter(struct vhdclone *vc, struct bio *bio)
 {
 	unsigned long flags;
 
-	vc_count(vc, VC_STAT_flushes);
+	vc_count(vc, VC_STAT_FLUSHES);
 	spin_lock_irqsave(&vc->queue_lock, flags);
 	bio_list_add(&vc->flushes, bio);
 	spin_unlock_irqrestore(&vc->queue_lock, flags);
@@ -223,8 +223,8 @@ static int vc_apply(struct vhdclone *vc)
 		spin_unlock_irq(&top->lock);
 		__free_page(image);
 	}
-	atomic64_add(written, &vc->stats[VC_STAT_in_place]);
-	vc_count(vc, VC_STAT_checkpoints);
+	atomic64_add(written, &vc->stats[VC_STAT_IN_PLACE]);
+	vc_count(vc, VC_STAT_CHECKPOINTS);
 	return 0;
 }
 
@@ -353,8 +353,8 @@ static int vc_log_write(struct vhdclone *vc, unsigned int first, unsigned int nr
 	vc->log_used = used + needed;			/* c */
 	vc->log_tail = tail;
 	vc->log_head = (vc->log_head + needed) % vc->log_pages;
-	vc_count(vc, VC_STAT_log_entries);
-	atomic64_add(nr, &vc->stats[VC_STAT_log_pages]);
+	vc_count(vc, VC_STAT_LOG_ENTRIES);
+	atomic64_add(nr, &vc->stats[VC_STAT_LOG_PAGES]);
 
 	for (i = 0; i < nr; i++)
 		vhdx_log_data_unpack(page_address(pages[1 + i]), &desc[i]);
@@ -576,7 +576,7 @@ static int vc_commit_dirty(struct vhdclone *vc, u64 seq, struct bio_list *waiter
 	if (r)
 		goto fail;
 	WRITE_ONCE(vc->durable_seq, seq);
-	vc_count(vc, VC_STAT_commits);
+	vc_count(vc, VC_STAT_COMMITS);
 	vc_end_waiters(waiters, 0);			/* 5 */
 
 	r = vc_keep_images(vc, 1, nr_bat + nr_pages);	/* 6 */
@@ -656,7 +656,7 @@ int vc_sync(struct vhdclone *vc)
 	return r;
 }
 
-/* ---- the write session -------------------------------------------------------------------------- */
+/* ---- the write session ---------------------------------------------------- */
 
 /* Both copies, the older one first, each durable before the next. */
 static int vc_write_headers(struct vhdclone *vc)
@@ -790,7 +790,7 @@ out:
 	mutex_unlock(&vc->commit_lock);
 }
 
-/* ---- memory --------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------- */
 
 static void vc_log_reclaim(void *data)
 {

@@ -52,7 +52,7 @@ static int vc_defer(struct vhdclone *vc, struct bio *bio)
 {
 	bio->bi_opf &= ~REQ_NOWAIT;
 	compat_bio_clear_polled(bio);
-	vc_count(vc, VC_STAT_deferred);
+	vc_count(vc, VC_STAT_DEFERRED);
 	vc_queue(vc, &vc->deferred, bio);
 	queue_work(vc->wq, &vc->io_work);
 	return DM_MAPIO_SUBMITTED;
@@ -162,7 +162,7 @@ static void vc_written(struct vhdclone *vc, struct vc_io *io)
 			   vc_entry(VC_FULL, vc_entry_mib(io->entry)));
 		vc->nr_partial--;
 		vc_dirty_bat(vc, io->block);
-		vc_count(vc, VC_STAT_promotions);
+		vc_count(vc, VC_STAT_PROMOTIONS);
 	}
 out:
 	spin_unlock_irqrestore(&top->lock, flags);
@@ -210,7 +210,7 @@ static int vc_drop_block(struct vhdclone *vc, u32 block)
 		vc->nr_partial -= state == VC_PARTIAL;
 	}
 	vc_dirty_bat(vc, block);
-	vc_count(vc, VC_STAT_discards);
+	vc_count(vc, VC_STAT_DISCARDS);
 	return 0;
 }
 
@@ -276,9 +276,11 @@ again:
 		return VC_WORKER;
 	}
 	if (state == VC_PARTIAL) {
+		/* as in vc_partial_lookup(): entry, bits, entry again */
 		smp_rmb();
 		if (find_next_zero_bit_le(page->bits, last, first) >= last) {
 			rcu_read_unlock();
+			/* pairs with the order of vc_alloc() */
 			smp_rmb();
 			if (unlikely(READ_ONCE(top->map[block]) != entry))
 				goto again;
@@ -592,7 +594,7 @@ static int vc_fill_block(struct vhdclone *vc, u32 block)
 		r = vc_zero_out(vc, mib, top->space.run);
 	if (r)
 		return r;
-	vc_count(vc, VC_STAT_zero_fills);
+	vc_count(vc, VC_STAT_ZERO_FILLS);
 	spin_lock_irq(&top->lock);
 	WRITE_ONCE(top->map[block], vc_entry(VC_FULL, mib));
 	vc->nr_present++;

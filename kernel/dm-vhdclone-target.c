@@ -540,7 +540,7 @@ static void vc_status_info(struct vhdclone *vc, char *result, unsigned int maxle
 	} else {
 		DMEMIT("-/%u - - - -/%llu ", vc->total_blocks, log_pages);
 	}
-	DMEMIT("%lld %d %s", (long long)atomic64_read(&vc->stats[VC_STAT_commits]),
+	DMEMIT("%lld %d %s", (long long)atomic64_read(&vc->stats[VC_STAT_COMMITS]),
 	       atomic_read(&vc->errors), vc_mode_name(vc));
 }
 
@@ -581,10 +581,17 @@ static void vc_status(struct dm_target *ti, status_type_t type, unsigned int fla
 
 static int vc_message_stats(struct vhdclone *vc, char *result, unsigned int maxlen)
 {
-	static const char * const names[] = {
-#define x(name) #name,
-		VHDCLONE_STATS(x)
-#undef x
+	static const char * const names[VC_NR_STATS] = {
+		[VC_STAT_DEFERRED]	= "deferred",
+		[VC_STAT_COMMITS]	= "commits",
+		[VC_STAT_LOG_ENTRIES]	= "log_entries",
+		[VC_STAT_LOG_PAGES]	= "log_pages",
+		[VC_STAT_IN_PLACE]	= "in_place",
+		[VC_STAT_CHECKPOINTS]	= "checkpoints",
+		[VC_STAT_FLUSHES]	= "flushes",
+		[VC_STAT_ZERO_FILLS]	= "zero_fills",
+		[VC_STAT_DISCARDS]	= "discards",
+		[VC_STAT_PROMOTIONS]	= "promotions",
 	};
 	unsigned int sz = 0, i;
 
@@ -609,8 +616,8 @@ static int vc_message(struct dm_target *ti, unsigned int argc, char **argv, char
 			atomic64_set(&vc->stats[i], 0);
 		return 0;
 	}
-	DMWARN("%s: unrecognised message \"%s\" with %u arguments: want commit, stats or reset_stats",
-	       vc_name(vc), argv[0], argc - 1);
+	DMWARN("%s: unknown message \"%s\": want commit, stats or reset_stats, alone",
+	       vc_name(vc), argv[0]);
 	return -EINVAL;
 }
 

@@ -467,24 +467,18 @@ enum vc_gate {
 #define VC_ENTRY_PAGES		62
 #define VC_BAT_PAGES		40
 
-/* Counted where no mapped I/O passes. */
-#define VHDCLONE_STATS(x)						\
-	x(deferred)		/* bios that went through the worker */	\
-	x(bitmap_reads)		/* bitmap pages read */			\
-	x(commits)		/* commits that wrote the log */	\
-	x(log_entries)		/* log entries written */		\
-	x(log_pages)		/* pages in them */			\
-	x(in_place)		/* pages written in place */		\
-	x(checkpoints)		/* times all of them were */		\
-	x(flushes)		/* flushes and FUA writes that waited */\
-	x(zero_fills)		/* blocks zero-filled before a write */	\
-	x(discards)		/* blocks released by discards */	\
-	x(promotions)		/* blocks that became FULLY_PRESENT */
-
+/* Counted where no mapped I/O passes; their names are in -target. */
 enum vc_stat {
-#define x(name) VC_STAT_##name,
-	VHDCLONE_STATS(x)
-#undef x
+	VC_STAT_DEFERRED,	/* bios that went through the worker */
+	VC_STAT_COMMITS,	/* commits */
+	VC_STAT_LOG_ENTRIES,	/* log entries written */
+	VC_STAT_LOG_PAGES,	/* pages in them */
+	VC_STAT_IN_PLACE,	/* pages written in place */
+	VC_STAT_CHECKPOINTS,	/* times all of them were */
+	VC_STAT_FLUSHES,	/* flushes and FUA writes that waited for a commit */
+	VC_STAT_ZERO_FILLS,	/* blocks zero-filled before a write */
+	VC_STAT_DISCARDS,	/* blocks released by discards */
+	VC_STAT_PROMOTIONS,	/* blocks that became FULLY_PRESENT */
 	VC_NR_STATS
 };
 
@@ -544,7 +538,7 @@ struct vhdclone {
 	unsigned int nr_frozen;		/* blocks in a FROZEN state */
 	bool low_water_hit;
 
-	spinlock_t queue_lock;
+	spinlock_t queue_lock;		/* the three lists below */
 	struct bio_list deferred;	/* for the worker */
 	struct bio_list flushes;	/* wait for the next commit */
 	struct bio_list after_commit;	/* for the worker, once a commit ended */

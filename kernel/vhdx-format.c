@@ -543,7 +543,7 @@ static const char *vhdx_virtual_size_fault(u64 size, u32 sector_size)
 	return NULL;
 }
 
-int vhdx_metadata_decode(const u8 (*values)[VHDX_ITEM_VALUE_MAX],
+int vhdx_metadata_decode(const u8 values[][VHDX_ITEM_VALUE_MAX],
 			 const struct vhdx_region *region,
 			 const struct vhdx_item_place *items,
 			 struct vhdx_metadata *meta, struct vhdx_fault *fault)
