@@ -30,12 +30,57 @@ die() {
 	exit 2
 }
 
-# build_module KERNELDIR ARCH OUT: build the module of this checkout against
+# Make what the options said fit for use.
+check_options() {
+	[[ $timeout =~ ^[0-9]+$ ]] || die "bad timeout: $timeout"
+	if [ -n "$share" ]; then
+		[ -d "$share" ] || die "$share: not a directory"
+		share=$(readlink -f "$share")
+	fi
+}
+
+# begin_run NAME: a place for this run's files, and nothing left behind.
+begin_run() {
+	run=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX") || exit 2
+	# The path goes through the kernel's command line.
+	case $run in
+	*[[:space:]]*)	rmdir "$run"; die 'TMPDIR must not have blanks' ;;
+	esac
+	pump=
+	trap cleanup EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	trap 'exit 129' HUP
+}
+
+# shellcheck disable=SC2317	# called by trap
+cleanup() {
+	[ -z "$pump" ] || { kill "$pump" && wait "$pump"; } 2>/dev/null
+	rm -rf "$run"
+}
+
+# The tool of this checkout: from the top's makefile, if that knows it.
+build_tool() {
+	[ -n "$module" ] || return 0
+	[ -f "$top/Makefile" ] || return 0
+	mkdir -p "$top/build"
+	lock "$top/build/tool"
+	if make -C "$top" -n build/vhdclone >/dev/null 2>&1 &&
+	   ! make -C "$top" -s build/vhdclone >"$run/log" 2>&1 </dev/null; then
+		cat "$run/log" >&2
+		die 'the tool does not build'
+	fi
+	unlock
+}
+
+# build_module KERNELDIR ARCH: build the module of this checkout against
 # a kernel.  In a copy per kernel, so that runs with different kernels, and
 # developers' own builds, do not get into each other's way.
 build_module() {
-	local kernel=$1 arch=$2 out=$3
+	local kernel=$1 arch=$2
 	local rel build sum file
+
+	[ -n "$module" ] || return 0
 	rel=$(cat "$kernel/release")
 	build=$top/build/module-$rel
 	[ -f "$top/kernel/Kbuild" ] ||
@@ -78,8 +123,9 @@ build_module() {
 			die "kernel/Kbuild did not make dm-vhdclone.ko"
 		echo "$sum" >"$build/sum"
 	fi
-	cp "$build/kernel/dm-vhdclone.ko" "$out"
+	cp "$build"/kernel/dm-vhdclone*.ko "$run/"
 	unlock
+	module_depends=$(modinfo -F depends "$run/dm-vhdclone.ko" | tr , ' ')
 }
 
 # What it takes to be believed to be in trouble.  FAULT_INJECTION's and
@@ -90,10 +136,11 @@ trouble+='|INFO: task .* blocked|INFO: rcu|rcu: INFO|detected stall'
 trouble+='|INFO: (possible|inconsistent|suspicious|trying to register|lockdep)'
 trouble+='|self-detected stall|soft lockup|hard LOCKUP|divide error:'
 trouble+='|list_(add|del) corruption|refcount_t:|ODEBUG:|DEBUG_LOCKS_WARN'
-trouble+='|MAX_LOCKDEP|kmemleak: [0-9]+ new suspected|invalid opcode:'
+trouble+='|kmemleak: [0-9]+ new suspected|invalid opcode:'
 trouble+='|stack segment:|Bad page (state|map)|workqueue lockup|INFO: NMI'
 # Died because it was told to.
 no_trouble='sysrq triggered crash|tests/vm: end of run'
+told='sysrq triggered crash|sysrq: Resetting|sysrq: Power Off'
 
 # verdict RC CONSOLE STATUSFILE: print what must be printed, return the code
 # that the run ends with.
@@ -126,7 +173,11 @@ verdict() {
 	else
 		case $rc in
 		0)	rc=$status ;;
-		1)	why='the guest died'
+		1)	# A power cut that was asked for is no news.
+			if [ -z "${VM_PIDFILE-}" ] &&
+			   ! grep -qaE "$told" "$console"; then
+				why='the guest died'
+			fi
 			rc=98 ;;
 		2)	why="no end after $timeout seconds"
 			rc=124 ;;
@@ -135,7 +186,8 @@ verdict() {
 		*)	return "$rc" ;;
 		esac
 		if [ -n "$why" ]; then
-			cat "$statusfile.log" >&2
+			[ "$console" = "$statusfile.log" ] ||
+				cat "$statusfile.log" >&2
 			tail -n 25 "$console" | tr -d '\r' >&2
 		fi
 	fi
@@ -150,6 +202,23 @@ verdict() {
 	fi
 	[ -z "${VM_CONSOLE-}" ] || cp "$console" "$VM_CONSOLE"
 	return "$rc"
+}
+
+# run_guest CONSOLE BOOTTIMEOUT CMD...: the last thing a run does.
+run_guest() {
+	local console=$1 boot=$2 rc
+	shift 2
+	: >"$console"
+	# Whatever happens to us, the guest is not to outlive it.
+	setpriv --pdeathsig KILL perl "$run/pump" host "$run/status" \
+		"${VM_PIDFILE-}" "$timeout" "$boot" \
+		setpriv --pdeathsig KILL "$@" &
+	pump=$!
+	wait "$pump"
+	rc=$?
+	pump=
+	verdict "$rc" "$console" "$run/status"
+	exit
 }
 
 # prepare_run KERNELDIR FLAVOUR: fill $run with what tests/vm/guest needs.
