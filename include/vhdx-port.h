@@ -36,7 +36,7 @@ static inline u32 vhdx_crc32c_step(u32 crc, const void *p, size_t n)
 typedef __UINT8_TYPE__ u8;
 typedef __UINT16_TYPE__ u16;
 typedef __UINT32_TYPE__ u32;
-typedef __UINT64_TYPE__ u64;
+typedef unsigned long long u64;	/* as there: %llu prints it */
 
 #define le16_to_cpu(x)	le16toh(x)
 #define le32_to_cpu(x)	le32toh(x)

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Open clones: see active.h. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/sysmacros.h>
+
+#include "active.h"
+#include "loop.h"
+
+static bool vc_device_is_over(dev_t device, const struct vc_file *file)
+{
+	struct vc_loop_info info;
+	struct vc_err ignored;
+
+	if (file->is_block && file->rdev == device)
+		return true;
+	/* A part of a file is still that file here. */
+	if (vc_loop_info(device, &info, &ignored))
+		return false;
+	info.whole = true;
+	return vc_loop_is_over(&info, file);
+}
+
+/* The first layer of one clone that lies on the file, or -1. */
+static int vc_active_layer(const struct vc_dm_device *dev, const struct vc_file *file,
+			   bool *written)
+{
+	struct vc_table *table;
+	struct vc_err ignored;
+	int layer = -1;
+	unsigned int i;
+
+	table = dev->params ? malloc(sizeof(*table)) : NULL;
+	if (!table)
+		return -1;
+	if (!vc_table_parse(dev->params, table, &ignored))
+		for (i = 0; i < table->nr && layer < 0; i++)
+			if (vc_device_is_over(table->layer[i].device, file))
+				layer = i;
+	*written = !layer && !table->read_only;
+	free(table);
+	return layer;
+}
+
+bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file)
+{
+	bool written;
+
+	return !vc_active_layer(dev, file, &written);
+}
+
+/* @any: any layer of any clone, else only one that is being written. */
+static int vc_refuse(const struct vc_file *file, bool any, struct vc_err *err)
+{
+	struct vc_dm_device *devs;
+	unsigned int nr;
+	unsigned int i;
+	bool written;
+	int ret;
+
+	ret = vc_dm_list(&devs, &nr, err);
+	if (ret)
+		return ret;
+	for (i = 0; i < nr && !ret; i++)
+		if (vc_active_layer(&devs[i], file, &written) >= 0 &&
+		    (any || (written && !devs[i].suspended)))
+			ret = vc_error(err, EBUSY, file->path,
+				       "in use: it is %s of the open clone %s, close that first",
+				       written ? "the delta" : "a base", devs[i].name);
+	vc_dm_list_free(devs, nr);
+	return ret;
+}
+
+int vc_active_refuse(const struct vc_file *file, struct vc_err *err)
+{
+	return vc_refuse(file, false, err);
+}
+
+int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err)
+{
+	return vc_refuse(file, true, err);
+}
+
+/* A device's node, from what the kernel calls it. */
+static char *vc_device_node(dev_t device)
+{
+	char *node = NULL;
+	char *line = NULL;
+	size_t room = 0;
+	char path[64];
+	FILE *in;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/uevent", major(device),
+		 minor(device));
+	in = fopen(path, "re");
+	while (in && !node && getline(&line, &room, in) > 0) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!strncmp(line, "DEVNAME=", 8) &&
+		    asprintf(&node, "/dev/%s", line + 8) < 0)
+			node = NULL;
+	}
+	free(line);
+	if (in)
+		fclose(in);
+	return node;
+}
+
+char *vc_device_path(dev_t device)
+{
+	char *path = vc_loop_backing_path(device);
+
+	if (!path)
+		path = vc_device_node(device);
+	if (!path && asprintf(&path, "%u:%u", major(device), minor(device)) < 0)
+		path = NULL;
+	return path;
+}
+
+static void vc_add_user(char *text, size_t room, const char *how, const char *who)
+{
+	size_t used = strlen(text);
+
+	snprintf(text + used, room - used, "%s%s %s", used ? ", " : "", how, who);
+}
+
+static void vc_add_mounts(dev_t device, char *text, size_t room)
+{
+	char *line = NULL;
+	size_t line_room = 0;
+	unsigned int maj;
+	unsigned int min;
+	char *where;
+	FILE *in;
+
+	in = fopen("/proc/self/mountinfo", "re");
+	while (in && getline(&line, &line_room, in) > 0) {
+		where = NULL;
+		if (sscanf(line, "%*d %*d %u:%u %*s %ms", &maj, &min, &where) == 3 &&
+		    makedev(maj, min) == device)
+			vc_add_user(text, room, "mounted on", where);
+		free(where);
+	}
+	free(line);
+	if (in)
+		fclose(in);
+}
+
+static void vc_add_holders(dev_t device, char *text, size_t room)
+{
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(device),
+		 minor(device));
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			vc_add_user(text, room, "held by", entry->d_name);
+	if (dir)
+		closedir(dir);
+}
+
+void vc_device_users(dev_t device, char *text, size_t room)
+{
+	text[0] = '\0';
+	vc_add_mounts(device, text, room);
+	vc_add_holders(device, text, room);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Open clones: which there are, what they stand on, who uses them. */
+#ifndef VC_ACTIVE_H
+#define VC_ACTIVE_H
+
+#include "dm.h"
+#include "file.h"
+#include "table.h"
+
+/* Was this device opened from this file: is it the top layer? */
+bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file);
+
+/**
+ * vc_active_refuse() - error EBUSY if an open clone writes this file
+ *
+ * While the clone is suspended its delta is complete and may be read and edited.
+ */
+int vc_active_refuse(const struct vc_file *file, struct vc_err *err);
+
+/* The same if it is any layer of an open clone, suspended or not. */
+int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err);
+
+/* What is behind a device of a table: a file's path or a device's, to be freed. */
+char *vc_device_path(dev_t device);
+
+/**
+ * vc_device_users() - who has a device open, as far as that can be found
+ * @text: result, such as "mounted on /mnt"; empty if nobody was found
+ */
+void vc_device_users(dev_t device, char *text, size_t room);
+
+#endif /* VC_ACTIVE_H */

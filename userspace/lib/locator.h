@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Parent locators (2.6.2.6): who an image's parent is and where it may be found.
+ *
+ * A parent that is a VHDX has the locator type of the specification, which every
+ * reader knows.  A raw parent cannot be said in VHDX; it gets a type of our own,
+ * which any other reader must refuse.
+ */
+#ifndef VC_LOCATOR_H
+#define VC_LOCATOR_H
+
+#include <sys/types.h>
+
+#include "err.h"
+
+/* Keys of the specification's type. */
+#define VC_KEY_LINKAGE		"parent_linkage"
+#define VC_KEY_LINKAGE2		"parent_linkage2"
+#define VC_KEY_RELATIVE		"relative_path"
+#define VC_KEY_ABSOLUTE_WIN32	"absolute_win32_path"
+#define VC_KEY_VOLUME		"volume_path"
+
+/*
+ * The type of a raw parent: cc0ca12a-9e33-46a4-90da-45680eec92bb.  Its keys, all
+ * of them needed but the absolute path; paths are as Linux writes them:
+ *
+ *	relative_path	from the child's directory
+ *	absolute_path
+ *	size		bytes, decimal
+ *	fingerprint	as vc_fingerprint() gives it
+ */
+extern const struct vhdx_guid vc_guid_locator_raw;
+
+#define VC_KEY_ABSOLUTE		"absolute_path"
+#define VC_KEY_SIZE		"size"
+#define VC_KEY_FINGERPRINT	"fingerprint"
+
+struct vc_locator_pair {
+	char *key;
+	char *value;
+};
+
+struct vc_locator {
+	struct vhdx_guid type;
+	unsigned int nr_pairs;
+	struct vc_locator_pair *pairs;
+};
+
+/**
+ * vc_locator_parse() - decode and check a parent locator item
+ * @item: the item, @length bytes
+ * @path: the image's, for the message
+ * @offset: where in the file the item lies, for the message
+ * @result: to be freed with vc_locator_free()
+ */
+int vc_locator_parse(const void *item, u32 length, const char *path, u64 offset,
+		     struct vc_locator **result, struct vc_err *err);
+
+/* The inverse; @item is to be freed. */
+int vc_locator_build(const struct vc_locator *locator, void **item, u32 *length,
+		     struct vc_err *err);
+
+struct vc_locator *vc_locator_new(const struct vhdx_guid *type);
+int vc_locator_add(struct vc_locator *locator, const char *key, const char *value,
+		   struct vc_err *err);
+const char *vc_locator_get(const struct vc_locator *locator, const char *key);
+void vc_locator_free(struct vc_locator *locator);
+
+bool vc_locator_is_raw(const struct vc_locator *locator);
+
+/**
+ * vc_utf16_decode() - little-endian UTF-16 to UTF-8
+ * @strict: refuse NULs and unpaired surrogates; else stop at the first
+ *
+ * Return: a string to be freed, NULL if it is not UTF-16 or without memory (errno).
+ */
+char *vc_utf16_decode(const u8 *buf, size_t bytes, bool strict);
+
+/* Return: bytes written to @buf (at most @room), or -1 if it does not fit or is no UTF-8. */
+ssize_t vc_utf16_encode(const char *text, u8 *buf, size_t room);
+
+#endif /* VC_LOCATOR_H */

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The log: see log.h.
+ *
+ * An entry is valid if its checksum, its descriptors and its data sectors are, and
+ * it carries the GUID of the header.  A sequence is a run of valid entries with
+ * consecutive sequence numbers around the ring; it is acceptable if the tail that
+ * its last entry names is one of its entries.  The acceptable sequence with the
+ * highest last number is active, and is replayed from that tail on.
+ */
+#include <stdlib.h>
+
+#include "guid.h"
+#include "log.h"
+
+/* One thing to write: a page, or zeros if there is no data. */
+struct vc_overlay_op {
+	u64 offset;
+	u64 length;
+	u8 *data;
+};
+
+struct vc_overlay {
+	struct vc_log_report report;
+	u64 nr_ops;
+	u64 room;
+	struct vc_overlay_op *ops;
+};
+
+/* A log read into memory, and the active sequence in it. */
+struct vc_ring {
+	u8 *buf;
+	u32 length;
+	struct vhdx_guid guid;
+	struct vhdx_log_entry_info head;	/* of the active sequence */
+	bool found;
+};
+
+const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay)
+{
+	return &overlay->report;
+}
+
+void vc_overlay_free(struct vc_overlay *overlay)
+{
+	u64 i;
+
+	if (!overlay)
+		return;
+	for (i = 0; i < overlay->nr_ops; i++)
+		free(overlay->ops[i].data);
+	free(overlay->ops);
+	free(overlay);
+}
+
+void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, size_t len)
+{
+	const struct vc_overlay_op *op = overlay->ops;
+	const struct vc_overlay_op *end = op + overlay->nr_ops;
+	u8 *bytes = buf;
+	u64 from;
+	u64 to;
+
+	for (; op < end; op++) {
+		from = op->offset > offset ? op->offset : offset;
+		to = op->offset + op->length < offset + len ? op->offset + op->length :
+							      offset + len;
+		if (from >= to)
+			continue;
+		if (op->data)
+			memcpy(bytes + (from - offset), op->data + (from - op->offset), to - from);
+		else
+			memset(bytes + (from - offset), 0, to - from);
+	}
+}
+
+static int vc_overlay_push(struct vc_overlay *overlay, u64 offset, u64 length, u8 *data,
+			   struct vc_err *err)
+{
+	struct vc_overlay_op *ops = overlay->ops;
+
+	if (overlay->nr_ops == overlay->room) {
+		overlay->room = overlay->room ? 2 * overlay->room : 64;
+		ops = realloc(ops, overlay->room * sizeof(*ops));
+		if (!ops) {
+			free(data);
+			return vc_error_nomem(err);
+		}
+		overlay->ops = ops;
+	}
+	ops[overlay->nr_ops++] = (struct vc_overlay_op){ offset, length, data };
+	return 0;
+}
+
+/* ---- the ring -------------------------------------------------------------- */
+
+/*
+ * The valid entry at @pos, or NULL.  The ring lies twice in memory, one copy behind
+ * the other, so that an entry that wraps is in one piece.
+ */
+static const u8 *vc_ring_entry(const struct vc_ring *ring, u32 pos,
+			       struct vhdx_log_entry_info *info)
+{
+	const u8 *entry = ring->buf + pos;
+
+	if (vhdx_log_entry_parse((const void *)entry, ring->length, info) ||
+	    !vhdx_guid_equal(&info->log_guid, &ring->guid) ||
+	    vhdx_log_entry_check(entry, info))
+		return NULL;
+	return entry;
+}
+
+/*
+ * Follow the sequence that starts at @start.  Every entry on the way is noted in
+ * @seen: a later start there would give the same end, or be as unacceptable.
+ */
+static void vc_ring_follow(struct vc_ring *ring, u32 start, u32 *seen)
+{
+	struct vhdx_log_entry_info info;
+	struct vhdx_log_entry_info head = { };
+	u32 mark = start / VHDX_LOG_SECTOR + 1;
+	u32 pos = start;
+	u64 total = 0;
+
+	while (total < ring->length && vc_ring_entry(ring, pos, &info)) {
+		if (total && info.sequence_number != head.sequence_number + 1)
+			break;
+		if (total + info.entry_length > ring->length)
+			break;
+		head = info;
+		seen[pos / VHDX_LOG_SECTOR] = mark;
+		total += info.entry_length;
+		pos = (pos + info.entry_length) % ring->length;
+	}
+	if (total && seen[head.tail / VHDX_LOG_SECTOR] == mark &&
+	    (!ring->found || head.sequence_number > ring->head.sequence_number)) {
+		ring->found = true;
+		ring->head = head;
+	}
+}
+
+static int vc_ring_search(struct vc_ring *ring, struct vc_err *err)
+{
+	u32 sectors = ring->length / VHDX_LOG_SECTOR;
+	u32 *seen = calloc(sectors, sizeof(*seen));
+	u32 i;
+
+	if (!seen)
+		return vc_error_nomem(err);
+	for (i = 0; i < sectors; i++)
+		if (!seen[i])
+			vc_ring_follow(ring, i * VHDX_LOG_SECTOR, seen);
+	free(seen);
+	return 0;
+}
+
+/* ---- from the ring to the overlay ---------------------------------------------- */
+
+/*
+ * The log may change all metadata but the headers, and not itself.  Everything else
+ * would be a file made to harm.
+ */
+static int vc_replay_target(const struct vc_image *image, u64 offset, u64 length, u32 pos,
+			    struct vc_err *err)
+{
+	const struct vhdx_header_info *h = &image->header;
+	u64 limit = (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT;
+	const char *what = NULL;
+
+	if (image->file.is_block)
+		limit = image->file.size;
+	if (offset < VHDX_REGION_TABLE1_OFFSET)
+		what = "on the headers";
+	else if (offset < h->log_offset + h->log_length && h->log_offset < offset + length)
+		what = "on the log itself";
+	else if (offset > limit || length > limit - offset)
+		what = image->file.is_block ? "behind the end of the device" : "out of range";
+	if (!what)
+		return 0;
+	return vc_error(err, EINVAL, image->file.path,
+			"log entry: would write %llu bytes at %llu, %s (entry at offset %llu)",
+			length, offset, what, h->log_offset + pos);
+}
+
+static int vc_replay_entry(const struct vc_image *image, struct vc_overlay *overlay,
+			   const u8 *entry, const struct vhdx_log_entry_info *info, u32 pos,
+			   struct vc_err *err)
+{
+	const struct vhdx_log_zero_descriptor *zero;
+	const struct vhdx_log_data_descriptor *desc;
+	const u8 *sector = entry + vhdx_log_entry_bytes(info->descriptor_count, 0);
+	u64 offset;
+	u64 length;
+	u8 *page;
+	int ret;
+	u32 i;
+
+	zero = (const void *)(entry + sizeof(struct vhdx_log_entry_header));
+	for (i = 0; i < info->descriptor_count; i++, zero++) {
+		bool data = le32_to_cpu(zero->signature) == VHDX_LOG_DESC_SIGNATURE;
+
+		/* Both kinds have the place at the same bytes. */
+		offset = le64_to_cpu(zero->file_offset);
+		length = data ? VHDX_PAGE_SIZE : le64_to_cpu(zero->zero_length);
+		if (!length)
+			continue;
+		ret = vc_replay_target(image, offset, length, pos, err);
+		if (ret)
+			return ret;
+		page = NULL;
+		if (data) {
+			desc = (const void *)zero;
+			page = malloc(VHDX_PAGE_SIZE);
+			if (!page)
+				return vc_error_nomem(err);
+			memcpy(page, sector, VHDX_PAGE_SIZE);
+			vhdx_log_data_unpack(page, desc);
+			sector += VHDX_LOG_SECTOR;
+			overlay->report.nr_pages++;
+		} else {
+			overlay->report.zero_bytes += length;
+		}
+		ret = vc_overlay_push(overlay, offset, length, page, err);
+		if (ret)
+			return ret;
+		overlay->report.bytes += length;
+		if (offset + length > overlay->report.new_size)
+			overlay->report.new_size = offset + length;
+	}
+	overlay->report.nr_entries++;
+	return 0;
+}
+
+static int vc_replay_sequence(const struct vc_image *image, const struct vc_ring *ring,
+			      struct vc_overlay *overlay, struct vc_err *err)
+{
+	struct vc_log_report *report = &overlay->report;
+	struct vhdx_log_entry_info info;
+	u32 pos = ring->head.tail;
+	const u8 *entry;
+	int ret;
+
+	do {
+		/* Found and checked in the search; it cannot have gone. */
+		entry = vc_ring_entry(ring, pos, &info);
+		if (!entry)
+			return vc_error(err, EINVAL, image->file.path,
+					"log: the sequence breaks off (offset %llu)",
+					image->header.log_offset + pos);
+		if (!report->nr_entries)
+			report->first_sequence = info.sequence_number;
+		ret = vc_replay_entry(image, overlay, entry, &info, pos, err);
+		if (ret)
+			return ret;
+		pos = (pos + info.entry_length) % ring->length;
+	} while (info.sequence_number < ring->head.sequence_number);
+	report->last_sequence = info.sequence_number;
+	return 0;
+}
+
+static int vc_replay_sizes(const struct vc_image *image, const struct vc_ring *ring,
+			   struct vc_log_report *report, struct vc_err *err)
+{
+	u64 flushed = ring->head.flushed_file_offset;
+	u64 last = ring->head.last_file_offset;
+
+	report->old_size = image->file.size;
+	report->new_size = image->file.size;
+	if (image->file.size < flushed)
+		return vc_error(err, EINVAL, image->file.path,
+				"truncated: has %llu bytes, the log knows of %llu",
+				image->file.size, flushed);
+	if (last <= image->file.size)
+		return 0;
+	if (image->file.is_block)
+		return vc_error(err, EINVAL, image->file.path,
+				"the device has %llu bytes, the log needs %llu: make the device larger",
+				image->file.size, last);
+	if (last >> VHDX_MIB_SHIFT > VHDX_MAX_FILE_MIB)
+		return vc_error(err, EINVAL, image->file.path,
+				"log: needs a file of %llu bytes", last);
+	report->new_size = last;
+	return 0;
+}
+
+static int vc_log_load(const struct vc_image *image, struct vc_overlay *overlay,
+		       struct vc_err *err)
+{
+	const struct vhdx_header_info *h = &image->header;
+	struct vc_ring ring = { .length = h->log_length, .guid = h->log_guid };
+	char guid[VC_GUID_TEXT];
+	int ret;
+
+	if (h->log_offset + h->log_length > image->file.size)
+		return vc_error(err, EINVAL, image->file.path,
+				"ends at %llu, inside the log (offset %llu)",
+				image->file.size, h->log_offset);
+	ring.buf = malloc(2 * (size_t)ring.length);
+	if (!ring.buf)
+		return vc_error_nomem(err);
+	ret = vc_file_read(&image->file, "log", h->log_offset, ring.buf, ring.length, err);
+	if (!ret) {
+		memcpy(ring.buf + ring.length, ring.buf, ring.length);
+		ret = vc_ring_search(&ring, err);
+	}
+	if (!ret && !ring.found)
+		ret = vc_error(err, EINVAL, image->file.path,
+			       "log: no valid sequence of entries of GUID %s (offset %llu)",
+			       vc_guid_format(&h->log_guid, guid), h->log_offset);
+	if (!ret)
+		ret = vc_replay_sizes(image, &ring, &overlay->report, err);
+	if (!ret)
+		ret = vc_replay_sequence(image, &ring, overlay, err);
+	free(ring.buf);
+	return ret;
+}
+
+int vc_log_replay_memory(struct vc_image *image, struct vc_err *err)
+{
+	struct vc_overlay *overlay = calloc(1, sizeof(*overlay));
+	int ret;
+
+	if (!overlay)
+		return vc_error_nomem(err);
+	ret = vc_log_load(image, overlay, err);
+	if (ret) {
+		vc_overlay_free(overlay);
+		return ret;
+	}
+	image->overlay = overlay;
+	image->size = overlay->report.new_size;
+	return 0;
+}
+
+/* ---- recovery ------------------------------------------------------------------ */
+
+static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *overlay,
+			    struct vc_err *err)
+{
+	const struct vc_overlay_op *op = overlay->ops;
+	const struct vc_overlay_op *end = op + overlay->nr_ops;
+	int ret = 0;
+
+	if (overlay->report.new_size > image->file.size)
+		ret = vc_file_resize(&image->file, overlay->report.new_size, err);
+	for (; !ret && op < end; op++) {
+		if (op->data)
+			ret = vc_file_write(&image->file, "metadata", op->offset, op->data,
+					    op->length, err);
+		else
+			ret = vc_file_zero(&image->file, op->offset, op->length, err);
+	}
+	if (!ret)
+		ret = vc_file_sync(&image->file, err);
+	return ret;
+}
+
+/* Both copies, one after the other, so that they agree. */
+static int vc_header_update_both(struct vc_image *image, struct vc_err *err)
+{
+	int ret = vc_header_update(image, err);
+
+	if (!ret)
+		ret = vc_header_update(image, err);
+	return ret;
+}
+
+int vc_log_recover(struct vc_image *image, struct vc_log_report *report,
+		   struct vc_err *err)
+{
+	struct vc_overlay *overlay;
+	int ret;
+
+	memset(report, 0, sizeof(*report));
+	if (!image->header.log_dirty && image->header.other_valid)
+		return 0;
+	if (!image->header.log_dirty) {
+		vc_guid_random(&image->header.file_write_guid);
+		return vc_header_update_both(image, err);
+	}
+
+	overlay = calloc(1, sizeof(*overlay));
+	if (!overlay)
+		return vc_error_nomem(err);
+	ret = vc_log_load(image, overlay, err);
+	if (ret)
+		goto out;
+	*report = overlay->report;
+
+	/* Headers first: from here on the file counts as modified. */
+	vc_guid_random(&image->header.file_write_guid);
+	ret = vc_header_update(image, err);
+	if (!ret)
+		ret = vc_overlay_write(image, overlay, err);
+	if (!ret) {
+		image->header.log_guid = vhdx_guid_zero;
+		image->header.log_dirty = false;
+		ret = vc_header_update_both(image, err);
+	}
+out:
+	vc_overlay_free(overlay);
+	return ret;
+}

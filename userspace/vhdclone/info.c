@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vhdclone info */
+#include <sys/stat.h>
+
+#include "vhdclone.h"
+
+enum {
+	OPT_CHAIN = OPT_OWN,
+};
+
+static const struct option info_options[] = {
+	{ "chain", no_argument, NULL, OPT_CHAIN },
+	{ "base", required_argument, NULL, OPT_BASE },
+	{ "parent", required_argument, NULL, OPT_BASE },
+	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 }
+};
+
+/* What there is to say about one image. */
+struct image_facts {
+	const struct vc_image *image;
+	char *parent;
+	u64 allocated;
+	struct vc_usage usage;
+	bool usage_known;
+};
+
+static void facts_collect(struct image_facts *facts, const struct vc_image *image)
+{
+	struct vc_err err;
+	struct stat st;
+
+	memset(facts, 0, sizeof(*facts));
+	facts->image = image;
+	facts->parent = vc_chain_hint(image);
+	facts->allocated = image->file.size;
+	if (!image->file.is_block && !fstat(image->file.fd, &st))
+		facts->allocated = (u64)st.st_blocks * 512;
+	if (image->format == VC_FORMAT_VHDX) {
+		facts->usage_known = !vc_image_walk(image, &facts->usage, NULL, NULL, &err);
+		if (!facts->usage_known)
+			report_warning("%s", err.msg);
+		vc_usage_free(&facts->usage);
+	}
+}
+
+static struct json_object *facts_json_log(const struct vhdx_header_info *h)
+{
+	struct json_object *log = json_object_new_object();
+
+	json_add_number(log, "offset", h->log_offset);
+	json_add_number(log, "size", h->log_length);
+	json_add_bool(log, "dirty", h->log_dirty);
+	json_add_guid(log, "guid", &h->log_guid);
+	return log;
+}
+
+static struct json_object *facts_json_locator(const struct vc_locator *locator)
+{
+	struct json_object *object = json_object_new_object();
+	unsigned int i;
+
+	json_add_guid(object, "type", &locator->type);
+	for (i = 0; i < locator->nr_pairs; i++)
+		json_add_string(object, locator->pairs[i].key, locator->pairs[i].value);
+	return object;
+}
+
+static void facts_json_region(struct json_object *object, const char *key,
+			      const struct vhdx_region *region)
+{
+	struct json_object *json = json_object_new_object();
+
+	json_add_number(json, "offset", region->offset);
+	json_add_number(json, "size", region->length);
+	json_object_object_add(object, key, json);
+}
+
+static void facts_json_vhdx(struct json_object *json, const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+
+	json_add_number(json, "block-size", image->meta.block_size);
+	json_add_number(json, "logical-sector-size", image->meta.logical_sector_size);
+	json_add_number(json, "physical-sector-size", image->meta.physical_sector_size);
+	json_add_guid(json, "virtual-disk-id", &image->meta.virtual_disk_id);
+	json_add_guid(json, "data-write-guid", &image->header.data_write_guid);
+	json_add_guid(json, "file-write-guid", &image->header.file_write_guid);
+	json_add_string(json, "creator", image->creator);
+	json_add_number(json, "total-blocks", image->geo.nr_blocks);
+	if (facts->usage_known) {
+		json_add_number(json, "full-blocks", facts->usage.nr_full);
+		json_add_number(json, "partial-blocks", facts->usage.nr_partial);
+		json_add_number(json, "bitmap-blocks", facts->usage.nr_bitmaps);
+		json_add_number(json, "used-size", facts->usage.end);
+	}
+	json_object_object_add(json, "log", facts_json_log(&image->header));
+	facts_json_region(json, "bat-region", &image->regions.bat);
+	facts_json_region(json, "metadata-region", &image->regions.metadata);
+	json_object_object_add(json, "parent-locator", image->locator ?
+			       facts_json_locator(image->locator) : NULL);
+}
+
+static void facts_json(struct json_object *json, const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+
+	json_add_string(json, "path", image->file.path);
+	json_add_string(json, "type", vc_image_type(image));
+	json_add_string(json, "parent", facts->parent);
+	json_add_number(json, "virtual-size", vc_image_virtual_size(image));
+	json_add_number(json, "file-size", image->file.size);
+	json_add_number(json, "allocated-size", facts->allocated);
+	if (image->format == VC_FORMAT_VHDX)
+		facts_json_vhdx(json, facts);
+}
+
+static void print_field(const char *name, const char *value)
+{
+	printf("%-22s ", name);
+	print_clean(stdout, value);
+	putchar('\n');
+}
+
+static void print_size(const char *name, u64 bytes)
+{
+	char text[VC_SIZE_TEXT];
+
+	printf("%-22s %s (%llu bytes)\n", name, vc_size_format(bytes, text), bytes);
+}
+
+static void print_guid(const char *name, const struct vhdx_guid *guid)
+{
+	char text[VC_GUID_TEXT];
+
+	print_field(name, vc_guid_format(guid, text));
+}
+
+static void facts_print_vhdx(const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+	const struct vc_usage *usage = &facts->usage;
+	char text[VC_SIZE_TEXT];
+	unsigned int i;
+
+	printf("%-22s %s\n", "block size:", vc_size_format(image->meta.block_size, text));
+	printf("%-22s %u/%u (logical/physical)\n", "sector size:",
+	       image->meta.logical_sector_size, image->meta.physical_sector_size);
+	if (facts->usage_known)
+		printf("%-22s %u of %u (%u full, %u partial), %u bitmap blocks\n",
+		       "blocks present:", usage->nr_full + usage->nr_partial,
+		       image->geo.nr_blocks, usage->nr_full, usage->nr_partial,
+		       usage->nr_bitmaps);
+	printf("%-22s %s, %s at %llu\n", "log:",
+	       image->header.log_dirty ? "dirty, needs 'vhdclone recover'" : "clean",
+	       vc_size_format(image->header.log_length, text), image->header.log_offset);
+	print_guid("virtual disk ID:", &image->meta.virtual_disk_id);
+	print_guid("data write GUID:", &image->header.data_write_guid);
+	print_field("creator:", image->creator);
+	for (i = 0; image->locator && i < image->locator->nr_pairs; i++) {
+		printf("%-22s ", i ? "" : "parent locator:");
+		print_clean(stdout, image->locator->pairs[i].key);
+		fputs(" = ", stdout);
+		print_clean(stdout, image->locator->pairs[i].value);
+		putchar('\n');
+	}
+}
+
+static void facts_print(const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+
+	print_field("path:", image->file.path);
+	print_field("type:", vc_image_type(image));
+	print_field("parent:", facts->parent ? facts->parent : "-");
+	print_size("virtual size:", vc_image_virtual_size(image));
+	print_size("file size:", image->file.size);
+	print_size("allocated:", facts->allocated);
+	if (image->format == VC_FORMAT_VHDX)
+		facts_print_vhdx(facts);
+}
+
+static int info_print(const struct vc_chain *chain)
+{
+	struct image_facts facts;
+	unsigned int i;
+
+	for (i = 0; i < chain->nr; i++) {
+		facts_collect(&facts, chain->layer[i]);
+		if (i)
+			putchar('\n');
+		facts_print(&facts);
+		free(facts.parent);
+	}
+	return finish_stdout(VC_EXIT_OK);
+}
+
+/* Of one image the facts are the object's own, of a chain they are a list. */
+static int info_json(const struct vc_chain *chain, bool whole)
+{
+	struct json_object *list = json_object_new_array();
+	struct json_object *top = json_new();
+	struct json_object *json;
+	struct image_facts facts;
+	unsigned int i;
+
+	for (i = 0; i < chain->nr; i++) {
+		json = whole ? json_object_new_object() : top;
+		facts_collect(&facts, chain->layer[i]);
+		facts_json(json, &facts);
+		if (whole)
+			json_object_array_add(list, json);
+		free(facts.parent);
+	}
+	if (whole)
+		json_object_object_add(top, "chain", list);
+	else
+		json_object_put(list);
+	return json_finish(top);
+}
+
+static int info_show(const struct vc_chain *chain, bool whole, bool json)
+{
+	return json ? info_json(chain, whole) : info_print(chain);
+}
+
+static int info_run(const char *path, bool whole, bool json,
+		    const struct vc_chain_options *options)
+{
+	struct vc_chain chain = { };
+	struct vc_err err;
+	int code;
+	int ret;
+
+	if (whole) {
+		ret = vc_chain_open(&chain, path, options, &err);
+	} else {
+		ret = vc_image_open(&chain.layer[0], path, options->image_flags, NULL, &err);
+		chain.nr = !ret;
+	}
+	if (!ret && chain.layer[0]->format == VC_FORMAT_RAW)
+		ret = vc_error(&err, EINVAL, path, "not a VHDX");
+	if (!ret) {
+		code = info_show(&chain, whole, json);
+	} else {
+		/* A broken chain is shown as far as it holds. */
+		if (chain.nr && chain.layer[0]->format == VC_FORMAT_VHDX)
+			info_show(&chain, whole, json);
+		code = report_error(&err);
+	}
+	vc_chain_close(&chain);
+	return code;
+}
+
+int cmd_info(const struct command *cmd, int argc, char **argv)
+{
+	struct chain_args args = {
+		.options = {
+			.image_flags = VC_IMAGE_REPLAY,
+			.base_flags = VC_IMAGE_REPLAY,
+		},
+	};
+	bool whole = false;
+	bool json = false;
+	int code;
+	int opt;
+
+	chain_args_init(&args);
+	while ((opt = getopt_long(argc, argv, "h", info_options, NULL)) != -1) {
+		if (opt == OPT_CHAIN) {
+			whole = true;
+		} else if (opt == OPT_JSON) {
+			json = true;
+		} else if (!chain_args_take(&args, opt, optarg)) {
+			code = usage_option(cmd, opt);
+			goto out;
+		}
+	}
+	if (argc - optind != 1)
+		code = usage_error(cmd, "need one IMAGE");
+	else
+		code = info_run(argv[optind], whole, json, &args.options);
+out:
+	chain_args_free(&args);
+	return code;
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vhdclone: linked clones as differencing VHDX.  The command table. */
+#include <signal.h>
+#include <stdarg.h>
+
+#include "vhdclone.h"
+
+static const struct command commands[] = {
+	{ "create", NULL, cmd_create,
+	  "BASE DELTA\n       vhdclone create --type fixed|dynamic --size SIZE FILE",
+	  "make a clone of BASE, or a new empty image",
+	  "      --size SIZE          virtual size; default: the base's\n"
+	  "      --block-size SIZE    1M to 256M, default 2M\n"
+	  "      --log-size SIZE      a multiple of 1M, default 1M\n"
+	  "      --type TYPE          differencing (default), dynamic or fixed\n"
+	  "      --base-format FMT    auto (default), raw or vhdx\n"
+	  "      --logical-sector-size N\n"
+	  "      --physical-sector-size N\n"
+	  "                           512 or 4096; default: the base's\n"
+	  "  -f, --force              overwrite\n"
+	  HELP_BASE_DIR HELP_JSON HELP_HELP },
+	{ "open", "attach", cmd_open, "IMAGE [NAME]",
+	  "make an image a block device, /dev/mapper/NAME",
+	  HELP_BASE HELP_BASE_DIR
+	  "  -r, --read-only          never write, not even to the delta\n"
+	  "      --probe              let the host look for filesystems on it\n"
+	  HELP_JSON HELP_HELP },
+	{ "close", "detach", cmd_close, "NAME",
+	  "remove the block device, leave a clean image",
+	  "      --deferred           when it is in use: as soon as it is not\n"
+	  HELP_HELP },
+	{ "status", NULL, cmd_status, "[NAME]", "show how open clones are doing",
+	  HELP_JSON HELP_HELP },
+	{ "list", NULL, cmd_list, "", "list open clones",
+	  "  -n, --noheadings         no line of headings\n"
+	  "  -o, --output COLUMN,...  NAME SIZE USED MODE LAYERS DELTA BASE\n"
+	  HELP_JSON HELP_HELP },
+	{ "info", NULL, cmd_info, "IMAGE", "show what an image says about itself",
+	  "      --chain              and the same for all below it\n"
+	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
+	{ "table", NULL, cmd_table, "IMAGE", "print the line that dmsetup create needs",
+	  HELP_BASE HELP_BASE_DIR
+	  "  -r, --read-only          for a device that is never written\n"
+	  HELP_JSON HELP_HELP },
+	{ "recover", NULL, cmd_recover, "IMAGE", "replay the log of an image that was not closed",
+	  HELP_JSON HELP_HELP },
+	{ "check", NULL, cmd_check, "IMAGE", "check an image and its chain",
+	  "      --no-chain           only the image itself\n"
+	  HELP_BASE HELP_BASE_DIR
+	  "  -q, --quiet              print nothing, just exit with the code\n"
+	  HELP_JSON HELP_HELP },
+};
+
+static const struct command *find_command(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, name) ||
+		    (commands[i].alias && !strcmp(commands[i].alias, name)))
+			return &commands[i];
+	return NULL;
+}
+
+static void print_usage(FILE *out)
+{
+	unsigned int i;
+
+	fprintf(out, "usage: vhdclone COMMAND [OPTIONS] ARGUMENTS\n\n"
+		"Linked clones: block devices over a read-only base and a differencing VHDX.\n\n");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "  %-9s %s\n\n", "help", "print this, or the help of a COMMAND");
+	fprintf(out, "  -V, --version\n  -h, --help\n");
+}
+
+int usage_help(const struct command *cmd)
+{
+	printf("usage: vhdclone %s [OPTIONS] %s\n\n%s\n\n%s", cmd->name, cmd->arguments,
+	       cmd->summary, cmd->options);
+	return finish_stdout(VC_EXIT_OK);
+}
+
+int usage_error(const struct command *cmd, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "vhdclone %s: ", cmd->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "; see 'vhdclone help %s'\n", cmd->name);
+	return VC_EXIT_USAGE;
+}
+
+int usage_option(const struct command *cmd, int opt)
+{
+	if (opt == 'h')
+		return usage_help(cmd);
+	fprintf(stderr, "See 'vhdclone help %s'.\n", cmd->name);
+	return VC_EXIT_USAGE;
+}
+
+static int run_help(int argc, char **argv)
+{
+	const struct command *cmd;
+
+	if (argc < 2) {
+		print_usage(stdout);
+		return finish_stdout(VC_EXIT_OK);
+	}
+	cmd = find_command(argv[1]);
+	if (cmd && argc == 2)
+		return usage_help(cmd);
+	fprintf(stderr, "vhdclone help: no command '%s'; see 'vhdclone help'\n", argv[1]);
+	return VC_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *cmd;
+	char name[64];
+
+	/* A file size limit is an error like any other, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
+	if (argc < 2) {
+		print_usage(stderr);
+		return VC_EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version") ||
+	    !strcmp(argv[1], "version")) {
+		printf("vhdclone " VHDCLONE_TOOL_VERSION "\n");
+		return finish_stdout(VC_EXIT_OK);
+	}
+	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
+		return run_help(argc - 1, argv + 1);
+
+	cmd = find_command(argv[1]);
+	if (!cmd) {
+		fprintf(stderr, "vhdclone: no command '%s'; see 'vhdclone help'\n", argv[1]);
+		return VC_EXIT_USAGE;
+	}
+	/* getopt begins its messages with this. */
+	snprintf(name, sizeof(name), "vhdclone %s", cmd->name);
+	argv[1] = name;
+	return cmd->run(cmd, argc - 1, argv + 1);
+}

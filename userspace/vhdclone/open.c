@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vhdclone open */
+#define _GNU_SOURCE
+#include "activate.h"
+#include "vhdclone.h"
+
+enum {
+	OPT_PROBE = OPT_OWN,
+};
+
+static const struct option open_options[] = {
+	{ "read-only", no_argument, NULL, 'r' },
+	{ "probe", no_argument, NULL, OPT_PROBE },
+	{ "base", required_argument, NULL, OPT_BASE },
+	{ "parent", required_argument, NULL, OPT_BASE },
+	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 }
+};
+
+/* The image's file name without its suffix, to be freed. */
+static char *open_default_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *name = strdup(slash ? slash + 1 : path);
+	char *dot = name ? strrchr(name, '.') : NULL;
+
+	if (dot && dot != name)
+		*dot = '\0';
+	return name;
+}
+
+static int open_report(const char *name, const struct vc_opened *opened, bool json)
+{
+	struct json_object *object;
+
+	if (!json) {
+		print_clean(stdout, opened->path);
+		putchar('\n');
+		return finish_stdout(VC_EXIT_OK);
+	}
+	object = json_new();
+	json_add_string(object, "name", name);
+	json_add_string(object, "device", opened->path);
+	json_add_bool(object, "was-open", opened->was_open);
+	json_add_number(object, "recovered-entries", opened->recovered.nr_entries);
+	if (!opened->was_open) {
+		json_add_number(object, "layers", opened->nr_layers);
+		json_add_number(object, "capacity", opened->capacity);
+	}
+	return json_finish(object);
+}
+
+static int open_image(const char *path, const char *name,
+		      const struct vc_open_options *options, bool json)
+{
+	char have[VC_SIZE_TEXT];
+	char want[VC_SIZE_TEXT];
+	struct vc_opened opened;
+	struct vc_err err;
+	int code;
+
+	if (vc_open(path, name, options, &opened, &err))
+		return report_error(&err);
+	if (opened.recovered.nr_entries && !json)
+		fprintf(stderr, "vhdclone: %s: replayed %llu log entries\n", name,
+			opened.recovered.nr_entries);
+	if (opened.capacity < opened.capacity_wanted && !options->read_only)
+		report_warning("%s: has room for %s, every block written would need %s", name,
+			       vc_size_format(opened.capacity, have),
+			       vc_size_format(opened.capacity_wanted, want));
+	code = open_report(name, &opened, json);
+	free(opened.path);
+	return code;
+}
+
+int cmd_open(const struct command *cmd, int argc, char **argv)
+{
+	struct vc_open_options options = { };
+	struct chain_args args = { };
+	bool json = false;
+	char *name = NULL;
+	int code;
+	int opt;
+
+	chain_args_init(&args);
+	while ((opt = getopt_long(argc, argv, "hr", open_options, NULL)) != -1) {
+		if (opt == 'r') {
+			options.read_only = true;
+		} else if (opt == OPT_PROBE) {
+			options.probe = true;
+		} else if (opt == OPT_JSON) {
+			json = true;
+		} else if (!chain_args_take(&args, opt, optarg)) {
+			code = usage_option(cmd, opt);
+			goto out;
+		}
+	}
+	if (argc - optind < 1 || argc - optind > 2) {
+		code = usage_error(cmd, "need one IMAGE, and perhaps a NAME");
+		goto out;
+	}
+	if (argc - optind == 2)
+		name = strdup(argv[optind + 1]);
+	else
+		name = open_default_name(argv[optind]);
+	options.chain = args.options;
+	if (!name)
+		code = VC_EXIT_MEMORY;
+	else if (!vc_dm_name_ok(name))
+		code = usage_error(cmd,
+				   "'%s' cannot name a device, give a NAME of letters, digits, #+-.:=@_",
+				   name);
+	else
+		code = open_image(argv[optind], name, &options, json);
+out:
+	free(name);
+	chain_args_free(&args);
+	return code;
+}
