@@ -191,7 +191,8 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page)
 		WRITE_ONCE(page->referenced, false);
 		return false;
 	}
-	if (page->dirty || page->image || atomic_cmpxchg(&page->pins, 0, -1))
+	if (page->dirty || page->image || img->keep_pages ||
+	    atomic_cmpxchg(&page->pins, 0, -1))
 		return false;
 	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
 	if (img->fresh)

@@ -64,9 +64,12 @@
 
 #define VC_COMMIT_PERIOD	HZ
 
-/* This many dirty bitmap pages bring about a commit, whatever the log's size. */
-#define VC_MIN_DIRTY_PAGES	32U
-#define VC_MAX_DIRTY_PAGES	2048U
+/*
+ * Half the log, but not less or more than this, may be dirty bitmap pages before a
+ * write waits; a quarter of that brings about a commit.
+ */
+#define VC_MIN_DIRTY_PAGES	128U
+#define VC_MAX_DIRTY_PAGES	4096U
 
 static sector_t vc_log_sector(struct vhdclone *vc, u32 page)
 {
@@ -99,8 +102,10 @@ void vc_set_mode(struct vhdclone *vc, enum vc_mode mode, const char *why)
 		return;
 	}
 	WRITE_ONCE(vc->mode, mode);
-	if (mode == VC_MODE_FAIL)
+	if (mode == VC_MODE_FAIL) {
 		WRITE_ONCE(vc->gate, VC_GATE_REFUSE);
+		vc->top->keep_pages = true;
+	}
 	spin_unlock_irqrestore(&vc->top->lock, flags);
 
 	DMERR("%s: switching to %s mode: %s", vc_name(vc), vc_mode_names[mode], why);
@@ -116,11 +121,6 @@ static int vc_fail(struct vhdclone *vc, const char *what, int r)
 }
 
 /* ---- marking: under top->lock ------------------------------------------------- */
-
-static u32 vc_dirty_limit(struct vhdclone *vc)
-{
-	return clamp(vc->log_pages / 4, VC_MIN_DIRTY_PAGES, VC_MAX_DIRTY_PAGES);
-}
 
 static void vc_touch(struct vhdclone *vc)
 {
@@ -161,7 +161,7 @@ void vc_dirty_page(struct vhdclone *vc, struct vc_page *page)
 		return;
 	page->dirty = true;
 	list_add_tail(&page->dirty_list, &vc->dirty_pages);
-	if (++vc->nr_dirty_pages == vc_dirty_limit(vc))
+	if (++vc->nr_dirty_pages == vc->max_dirty_pages / 4)
 		vc_commit_kick(vc);
 }
 
@@ -628,6 +628,10 @@ static int vc_commit_locked(struct vhdclone *vc)
 		queue_work(vc->wq, &vc->io_work);
 	if (!r && vc_is_dirty(vc))
 		queue_delayed_work(vc->wq, &vc->timer, VC_COMMIT_PERIOD);
+	/* What became dirty meanwhile passed the mark unseen. */
+	if (!r && (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 4 ||
+		   READ_ONCE(vc->nr_bat_dirty) >= VC_BAT_PAGES / 2))
+		vc_commit_kick(vc);
 	return r;
 }
 
@@ -816,6 +820,8 @@ int vc_log_init(struct vhdclone *vc)
 	vc->header = top->header;
 	vc->log_pages = vc->header.log_length / VHDX_LOG_SECTOR;
 	vc->log_used = 0;
+	vc->max_dirty_pages = clamp(vc->log_pages / 2, VC_MIN_DIRTY_PAGES,
+				    VC_MAX_DIRTY_PAGES);
 	vc->nr_bat_dirty = 0;
 	vc->nr_dirty_pages = 0;
 	vc->nr_frozen = 0;

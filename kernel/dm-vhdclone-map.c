@@ -223,11 +223,11 @@ static void vc_lookup(struct vhdclone *vc, sector_t sector, struct vc_place *pla
 }
 
 static void vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
-			   u32 entry, sector_t sector, bool wait_commit)
+			   u32 entry, sector_t sector)
 {
 	struct vc_image *top = vc->top;
 
-	if (unlikely(bio->bi_opf & REQ_FUA) && wait_commit) {
+	if (unlikely(bio->bi_opf & REQ_FUA) && (io->page || vc_is_dirty(vc))) {
 		/* The commit's flush makes the data durable, too. */
 		bio->bi_opf &= ~REQ_FUA;
 		io->wait_commit = true;
@@ -255,7 +255,7 @@ again:
 	entry = READ_ONCE(top->map[block]);
 	state = vc_entry_state(entry);
 	if (likely(state == VC_FULL)) {
-		vc_remap_write(vc, bio, io, entry, sector, vc_is_dirty(vc));
+		vc_remap_write(vc, bio, io, entry, sector);
 		return VC_MAPPED;
 	}
 	if (state == VC_ABSENT) {
@@ -284,11 +284,12 @@ again:
 			smp_rmb();
 			if (unlikely(READ_ONCE(top->map[block]) != entry))
 				goto again;
-			vc_remap_write(vc, bio, io, entry, sector, vc_is_dirty(vc));
+			vc_remap_write(vc, bio, io, entry, sector);
 			return VC_MAPPED;
 		}
 	}
-	if (unlikely(!vc_page_pin(page))) {
+	if (unlikely((!READ_ONCE(page->dirty) && vc_pages_are_full(vc)) ||
+		     !vc_page_pin(page))) {
 		rcu_read_unlock();
 		return VC_WORKER;
 	}
@@ -312,7 +313,7 @@ again:
 	io->entry = entry;
 	io->first_bit = first;
 	io->nr_bits = last - first;
-	vc_remap_write(vc, bio, io, entry, sector, true);
+	vc_remap_write(vc, bio, io, entry, sector);
 	return VC_MAPPED;
 }
 
@@ -653,7 +654,7 @@ static int vc_prepare_block(struct vhdclone *vc, sector_t sector)
 	enum vc_state state = vc_entry_state(READ_ONCE(top->map[block]));
 	struct vc_page *page;
 
-	if (vc_state_is_pending(state))
+	if (vc_state_is_pending(state) || (state != VC_FULL && vc_pages_are_full(vc)))
 		return -EBUSY;
 	switch (state) {
 	case VC_PARTIAL:

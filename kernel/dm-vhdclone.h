@@ -222,6 +222,7 @@ struct vc_space {
  * @fresh: one bit a chunk: see vc_page_is_fresh(); the delta only
  * @page_list: all bitmap pages, oldest first
  * @nr_pages: their number
+ * @keep_pages: evict none: what they hold can't be written any more (fail mode)
  * @space: the delta's free space
  */
 struct vc_image {
@@ -240,6 +241,7 @@ struct vc_image {
 	unsigned long *fresh;
 	struct list_head page_list;
 	unsigned long nr_pages;
+	bool keep_pages;
 	struct vc_space space;
 
 	/* constant while in use */
@@ -531,6 +533,7 @@ struct vhdclone {
 	unsigned int nr_bat_dirty;
 	struct list_head dirty_pages;	/* vc_page.dirty_list */
 	unsigned int nr_dirty_pages;
+	unsigned int max_dirty_pages;	/* constant while active */
 	enum vc_mode mode;
 	u32 nr_present;
 	u32 nr_partial;
@@ -639,6 +642,15 @@ void vc_dirty_page(struct vhdclone *vc, struct vc_page *page);
 static inline bool vc_bat_is_full(struct vhdclone *vc)
 {
 	return vc->nr_bat_dirty >= VC_BAT_PAGES - 2;
+}
+
+/*
+ * So many bitmap pages are dirty that writes to more of them wait for a commit; any
+ * context, no lock: it is a bound, not a count.
+ */
+static inline bool vc_pages_are_full(struct vhdclone *vc)
+{
+	return READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages;
 }
 
 /* The only way from one mode to another; any context. */
