@@ -70,7 +70,7 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
  */
 static bool vc_page_is_fresh(struct vc_image *img, u32 index)
 {
-	/* pairs with vc_page_evict(): not found, then not fresh */
+	/* pairs with vc_page_evict(): not pinned or not found, then not fresh */
 	smp_rmb();
 	return img->fresh && test_bit(index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
 }
@@ -191,14 +191,14 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page)
 		WRITE_ONCE(page->referenced, false);
 		return false;
 	}
-	if (page->dirty || page->image || img->keep_pages ||
-	    atomic_cmpxchg(&page->pins, 0, -1))
+	if (page->dirty || page->image || img->keep_pages || atomic_read(&page->pins))
 		return false;
 	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
 	if (img->fresh)
 		clear_bit(page->index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
-	/* pairs with vc_page_is_fresh() */
-	smp_mb__after_atomic();
+	/* Who can't pin or find the page sees that; a full barrier if it succeeds. */
+	if (atomic_cmpxchg(&page->pins, 0, -1))
+		return false;
 	/* xa_lock nests in img->lock here and nowhere the other way round. */
 	xa_lock(&img->pages);
 	__xa_erase(&img->pages, page->index);

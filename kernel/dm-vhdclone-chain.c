@@ -20,6 +20,8 @@ static bool vc_partial_lookup(struct vc_image *img, u32 entry, sector_t sector,
 			      struct vc_place *place, bool *here)
 {
 	u32 first = vc_page_bit(img, sector);
+	/* Below a layer of odd length a run may start inside a logical sector. */
+	u32 skip = sector & ((1U << img->lss_shift) - 1);
 	struct vc_page *page;
 	sector_t left;
 	u32 last, end;
@@ -27,7 +29,7 @@ static bool vc_partial_lookup(struct vc_image *img, u32 entry, sector_t sector,
 	/* A run does not go on past its bitmap page. */
 	left = (1ULL << img->page_shift) - (sector & ((1ULL << img->page_shift) - 1));
 	place->nr = min(place->nr, left);
-	last = first + ((place->nr + (1U << img->lss_shift) - 1) >> img->lss_shift);
+	last = first + ((skip + place->nr + (1U << img->lss_shift) - 1) >> img->lss_shift);
 
 	rcu_read_lock();
 	page = vc_page_find(img, vc_page_index(img, sector));
@@ -44,7 +46,7 @@ static bool vc_partial_lookup(struct vc_image *img, u32 entry, sector_t sector,
 		      find_next_bit_le(page->bits, last, first);
 	rcu_read_unlock();
 
-	place->nr = min(place->nr, (sector_t)(end - first) << img->lss_shift);
+	place->nr = min(place->nr, ((sector_t)(end - first) << img->lss_shift) - skip);
 	return true;
 }
 

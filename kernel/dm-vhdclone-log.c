@@ -436,24 +436,31 @@ static void vc_freeze_bat_page(struct vhdclone *vc, u32 index, __le64 *out)
 	}
 }
 
-/* Step 2.  Return: the number of slots used. */
-static unsigned int vc_freeze_bat(struct vhdclone *vc)
+/*
+ * Step 2.  The count goes down only at the end, so that the walk, which also finds
+ * what is marked in front of it meanwhile, does not find more than fits.
+ *
+ * Return: the number of slots used, or -EOVERFLOW.
+ */
+static int vc_freeze_bat(struct vhdclone *vc)
 {
 	unsigned long index;
 	unsigned int nr = 0;
 
 	for_each_set_bit(index, vc->bat_dirty, vc->nr_bat_pages) {
 		if (WARN_ON_ONCE(nr == VC_BAT_PAGES))
-			break;
+			return -EOVERFLOW;
 		nr++;
 		vc->slot_info[nr].page = NULL;
 		vc->slot_info[nr].bat_index = index;
 		spin_lock_irq(&vc->top->lock);
 		__clear_bit(index, vc->bat_dirty);
-		vc->nr_bat_dirty--;
 		vc_freeze_bat_page(vc, index, page_address(vc->slots[nr]));
 		spin_unlock_irq(&vc->top->lock);
 	}
+	spin_lock_irq(&vc->top->lock);
+	vc->nr_bat_dirty -= nr;
+	spin_unlock_irq(&vc->top->lock);
 	return nr;
 }
 
@@ -547,7 +554,12 @@ static int vc_commit_dirty(struct vhdclone *vc, u64 seq, struct bio_list *waiter
 	LIST_HEAD(pages);
 	int r;
 
-	nr_bat = vc_freeze_bat(vc);			/* 2 */
+	r = vc_freeze_bat(vc);				/* 2 */
+	if (r < 0) {
+		vc_fail(vc, "more dirty BAT pages than a log entry holds", r);
+		goto fail;
+	}
+	nr_bat = r;
 
 	spin_lock_irq(&vc->top->lock);
 	list_splice_init(&vc->dirty_pages, &pages);

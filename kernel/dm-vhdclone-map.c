@@ -75,6 +75,18 @@ static s64 vc_take(struct vhdclone *vc, u32 nr_mib)
 }
 
 /*
+ * Publish a map entry.  Dirty first: who sees the entry and asks vc_is_dirty() must
+ * not be told that it is durable.  Also pairs with vc_partial_lookup().
+ */
+static void vc_set_entry(struct vhdclone *vc, u32 block, u32 entry)
+{
+	vc_dirty_bat(vc, block);
+	/* dirty_seq, and bits that were cleared, before the entry */
+	smp_wmb();
+	WRITE_ONCE(vc->top->map[block], entry);
+}
+
+/*
  * Give an absent block a place: PARTIALLY_PRESENT with no bits set.  A part of @page
  * is the block's, or the page a part of the block's.
  *
@@ -99,10 +111,7 @@ static int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *page)
 		  page_start + (1ULL << top->page_shift));
 	vc_bits_clear(page, vc_page_bit(top, start), (end - start) >> top->lss_shift);
 	vc_dirty_page(vc, page);
-	/* pairs with vc_partial_lookup() */
-	smp_wmb();
-	WRITE_ONCE(top->map[block], vc_entry(VC_PARTIAL, mib));
-	vc_dirty_bat(vc, block);
+	vc_set_entry(vc, block, vc_entry(VC_PARTIAL, mib));
 	vc->nr_present++;
 	vc->nr_partial++;
 	return 0;
@@ -154,14 +163,14 @@ static void vc_written(struct vhdclone *vc, struct vc_io *io)
 		goto out;
 	if (find_next_zero_bit_le(io->page->bits, last, io->first_bit) >= last)
 		goto out;
-	vc_bits_set(io->page, io->first_bit, io->nr_bits);
 	vc_dirty_page(vc, io->page);
-	if (vc->nr_bat_dirty < VC_BAT_PAGES &&
+	/* As in vc_set_entry(): who sees the bits sees that they are not durable. */
+	smp_wmb();
+	vc_bits_set(io->page, io->first_bit, io->nr_bits);
+	if (!vc_bat_is_full(vc) &&
 	    vc_block_is_complete(vc, io->page, io->block, io)) {
-		WRITE_ONCE(top->map[io->block],
-			   vc_entry(VC_FULL, vc_entry_mib(io->entry)));
+		vc_set_entry(vc, io->block, vc_entry(VC_FULL, vc_entry_mib(io->entry)));
 		vc->nr_partial--;
-		vc_dirty_bat(vc, io->block);
 		vc_count(vc, VC_STAT_PROMOTIONS);
 	}
 out:
@@ -180,14 +189,12 @@ static int vc_zero_block(struct vhdclone *vc, u32 block)
 	if (vc_state_is_pending(state) || vc_bat_is_full(vc))
 		return -EAGAIN;
 	if (state == VC_ABSENT) {
-		WRITE_ONCE(vc->top->map[block], vc_entry(VC_ZERO, 0));
+		vc_set_entry(vc, block, vc_entry(VC_ZERO, 0));
 	} else {
-		WRITE_ONCE(vc->top->map[block],
-			   vc_entry(VC_ZERO_PENDING, vc_entry_mib(entry)));
+		vc_set_entry(vc, block, vc_entry(VC_ZERO_PENDING, vc_entry_mib(entry)));
 		vc->nr_present--;
 		vc->nr_partial -= state == VC_PARTIAL;
 	}
-	vc_dirty_bat(vc, block);
 	return 0;
 }
 
@@ -202,14 +209,12 @@ static int vc_drop_block(struct vhdclone *vc, u32 block)
 	if (vc_bat_is_full(vc))
 		return -EAGAIN;
 	if (state == VC_ZERO) {
-		WRITE_ONCE(vc->top->map[block], vc_entry(VC_ABSENT, 0));
+		vc_set_entry(vc, block, vc_entry(VC_ABSENT, 0));
 	} else {
-		WRITE_ONCE(vc->top->map[block],
-			   vc_entry(VC_DROP_PENDING, vc_entry_mib(entry)));
+		vc_set_entry(vc, block, vc_entry(VC_DROP_PENDING, vc_entry_mib(entry)));
 		vc->nr_present--;
 		vc->nr_partial -= state == VC_PARTIAL;
 	}
-	vc_dirty_bat(vc, block);
 	vc_count(vc, VC_STAT_DISCARDS);
 	return 0;
 }
@@ -227,10 +232,14 @@ static void vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *i
 {
 	struct vc_image *top = vc->top;
 
-	if (unlikely(bio->bi_opf & REQ_FUA) && (io->page || vc_is_dirty(vc))) {
-		/* The commit's flush makes the data durable, too. */
-		bio->bi_opf &= ~REQ_FUA;
-		io->wait_commit = true;
+	if (unlikely(bio->bi_opf & REQ_FUA)) {
+		/* pairs with vc_set_entry(): what led here, then dirty_seq */
+		smp_rmb();
+		if (io->page || vc_is_dirty(vc)) {
+			/* The commit's flush makes the data durable, too. */
+			bio->bi_opf &= ~REQ_FUA;
+			io->wait_commit = true;
+		}
 	}
 	bio_set_dev(bio, top->bdev);
 	bio->bi_iter.bi_sector = vc_entry_sector(entry) +
@@ -494,7 +503,7 @@ bool vc_space_grow(struct vhdclone *vc)
 	struct vc_space *space = &vc->top->space;
 	u64 nr_mib = min_t(u64, VHDX_MAX_FILE_MIB,
 			   compat_bdev_nr_sectors(vc->top->bdev) >> MIB_SECTOR_SHIFT);
-	unsigned long *used, *old = NULL;
+	unsigned long *used;
 
 	if (nr_mib <= READ_ONCE(space->nr_mib))
 		return false;
@@ -504,19 +513,21 @@ bool vc_space_grow(struct vhdclone *vc)
 
 	mutex_lock(&vc->commit_lock);
 	spin_lock_irq(&vc->top->lock);
-	bitmap_copy(used, space->used, space->nr_mib);
-	old = space->used;
-	space->used = used;
-	space->nr_free += nr_mib - space->nr_mib;
-	space->cursor = space->nr_mib;
-	space->nr_mib = nr_mib;
-	space->exhausted = false;
-	vc->low_water_hit = false;
-	WRITE_ONCE(vc->nr_free_mib, space->nr_free);
+	/* The timer and the worker may both be here. */
+	if (nr_mib > space->nr_mib) {
+		bitmap_copy(used, space->used, space->nr_mib);
+		swap(used, space->used);
+		space->nr_free += nr_mib - space->nr_mib;
+		space->cursor = space->nr_mib;
+		space->nr_mib = nr_mib;
+		space->exhausted = false;
+		vc->low_water_hit = false;
+		WRITE_ONCE(vc->nr_free_mib, space->nr_free);
+	}
 	spin_unlock_irq(&vc->top->lock);
 	mutex_unlock(&vc->commit_lock);
 
-	kvfree(old);
+	kvfree(used);
 	vc_set_mode(vc, VC_MODE_RW, "the device has grown");
 	return true;
 }
@@ -597,9 +608,8 @@ static int vc_fill_block(struct vhdclone *vc, u32 block)
 		return r;
 	vc_count(vc, VC_STAT_ZERO_FILLS);
 	spin_lock_irq(&top->lock);
-	WRITE_ONCE(top->map[block], vc_entry(VC_FULL, mib));
+	vc_set_entry(vc, block, vc_entry(VC_FULL, mib));
 	vc->nr_present++;
-	vc_dirty_bat(vc, block);
 	spin_unlock_irq(&top->lock);
 	return 0;
 }

@@ -355,11 +355,6 @@ bad:
 	return r;
 }
 
-static void vc_dtr(struct dm_target *ti)
-{
-	vc_free(ti, ti->private);
-}
-
 /* ---- suspend and resume ------------------------------------------------------------- */
 
 static void vc_put_images(struct vhdclone *vc)
@@ -430,23 +425,17 @@ static int vc_activate(struct vhdclone *vc)
 	return r;
 }
 
-static int vc_preresume(struct dm_target *ti)
+static bool vc_has_pins(struct vc_image *img)
 {
-	struct vhdclone *vc = ti->private;
-	unsigned int noio;
-	int r;
+	struct vc_page *page;
+	bool found = false;
 
-	if (vc->top)
-		return 0;
-	/* Reclaim must not wait for bios that wait for this resume. */
-	noio = memalloc_noio_save();
-	r = vc_activate(vc);
-	if (r) {
-		DMERR("%s: not activated: error %d", vc_name(vc), r);
-		vc_put_images(vc);
-	}
-	memalloc_noio_restore(noio);
-	return r;
+	spin_lock_irq(&img->lock);
+	list_for_each_entry(page, &img->page_list, list)
+		if (atomic_read(&page->pins) > 0)
+			found = true;
+	spin_unlock_irq(&img->lock);
+	return found;
 }
 
 static bool vc_has_work(struct vhdclone *vc)
@@ -463,23 +452,18 @@ static bool vc_has_work(struct vhdclone *vc)
 /* dm has waited for all bios, except when the device is being destroyed. */
 static void vc_drain(struct vhdclone *vc)
 {
-	struct vc_page *page;
-
-	while (vc_has_work(vc)) {
+	for (;;) {
 		flush_work(&vc->io_work);
 		flush_work(&vc->commit_work);
+		if (!vc_has_work(vc) && !vc_has_pins(vc->top))
+			break;
+		schedule_timeout_uninterruptible(1);
 	}
-	list_for_each_entry(page, &vc->top->page_list, list)
-		while (atomic_read(&page->pins) > 0)
-			schedule_timeout_uninterruptible(1);
-	flush_work(&vc->io_work);
-	flush_work(&vc->commit_work);
 	cancel_delayed_work_sync(&vc->timer);
 }
 
-static void vc_postsuspend(struct dm_target *ti)
+static void vc_deactivate(struct vhdclone *vc)
 {
-	struct vhdclone *vc = ti->private;
 	unsigned int noio;
 
 	if (!vc->top)
@@ -502,6 +486,39 @@ static void vc_postsuspend(struct dm_target *ti)
 	mutex_unlock(&vc->commit_lock);
 	vc_put_images(vc);
 	memalloc_noio_restore(noio);
+}
+
+static int vc_preresume(struct dm_target *ti)
+{
+	struct vhdclone *vc = ti->private;
+	unsigned int noio;
+	int r;
+
+	/* Another target of this table failed to resume, and userspace was here since. */
+	vc_deactivate(vc);
+	/* Reclaim must not wait for bios that wait for this resume. */
+	noio = memalloc_noio_save();
+	r = vc_activate(vc);
+	if (r) {
+		DMERR("%s: not activated: error %d", vc_name(vc), r);
+		vc_put_images(vc);
+	}
+	memalloc_noio_restore(noio);
+	return r;
+}
+
+static void vc_postsuspend(struct dm_target *ti)
+{
+	vc_deactivate(ti->private);
+}
+
+static void vc_dtr(struct dm_target *ti)
+{
+	struct vhdclone *vc = ti->private;
+
+	/* Suspended all the time, because another target failed to resume. */
+	vc_deactivate(vc);
+	vc_free(ti, vc);
 }
 
 /* ---- status, messages ------------------------------------------------------------------ */
