@@ -73,6 +73,33 @@ build_tool() {
 	unlock
 }
 
+# udevd for --udev: the host's own, or Debian's, unpacked and not installed,
+# for installing would start it on the host.
+get_udev() {
+	local cache dir
+
+	[ -n "$udev" ] || return 0
+	[ ! -e /lib/systemd/systemd-udevd ] || return 0
+	cache=$(cache_dir)
+	dir=$cache/udev-12
+	lock "$dir"
+	if [ ! -d "$dir" ]; then
+		mkdir "$run/udev"
+		if ! (cd "$run/udev" && { apt-get download udev ||
+				{ apt-get update && apt-get download udev; } } &&
+		      dpkg -x ./udev_*.deb out) >"$run/log" 2>&1; then
+			cat "$run/log" >&2
+			die 'cannot download udev'
+		fi
+		rm -rf "$run/udev/out/lib/udev/hwdb.d" "$run/udev/out/usr/share"
+		# By way of a copy: the cache may be on another file system.
+		cp -a "$run/udev/out" "$dir.$$" && mv "$dir.$$" "$dir"
+		rm -rf "$run/udev"
+	fi
+	unlock
+	udev=$dir
+}
+
 # build_module KERNELDIR ARCH: build the module of this checkout against
 # a kernel.  In a copy per kernel, so that runs with different kernels, and
 # developers' own builds, do not get into each other's way.
