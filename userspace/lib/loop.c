@@ -71,6 +71,28 @@ static int vc_loop_configure(struct vc_loop *loop, const struct vc_file *file,
 	return ioctl(loop->fd, LOOP_CONFIGURE, &config) ? -errno : 0;
 }
 
+/*
+ * Does direct I/O really work there?  The loop driver believes a filesystem that says
+ * so, overlayfs says so for what is below, and then each read fails.
+ */
+static bool vc_loop_direct_works(const struct vc_file *file)
+{
+	char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+	void *buf = NULL;
+	bool works;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	works = !posix_memalign(&buf, VHDX_PAGE_SIZE, VHDX_PAGE_SIZE) &&
+		pread(fd, buf, VHDX_PAGE_SIZE, 0) >= 0;
+	free(buf);
+	close(fd);
+	return works;
+}
+
 int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct_io,
 		   u32 sector_size, struct vc_err *err)
 {
@@ -100,7 +122,8 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 		}
 		if (ret)
 			break;
-		ret = vc_loop_configure(loop, file, direct_io, sector_size);
+		ret = vc_loop_configure(loop, file,
+					direct_io && vc_loop_direct_works(file), sector_size);
 		if (ret)
 			vc_loop_close(loop);
 	}
