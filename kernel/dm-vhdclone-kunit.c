@@ -499,6 +499,7 @@ static int bat_next(struct bat_test *t, u64 entry)
 
 static void bat_skip_to(struct kunit *test, struct bat_test *t, u32 index)
 {
+	KUNIT_ASSERT_LE(test, index, t->geo.nr_entries);
 	while (t->walk.index < index)
 		KUNIT_ASSERT_EQ(test, bat_next(t, 0), 0);
 }

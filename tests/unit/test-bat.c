@@ -62,8 +62,10 @@ static u64 entry(unsigned int state, u64 mib)
 
 static void skip_to(u32 index)
 {
-	while (walk.index < index)
+	while (walk.index < index) {
+		assert_true(walk.index < geo.nr_entries);
 		assert_ok(next(0));
+	}
 }
 
 /* ---- claims ---- */
