@@ -6,8 +6,6 @@
 MAKEFLAGS	+= --no-print-directory
 
 PREFIX		?= /usr/local
-SBINDIR		?= $(PREFIX)/sbin
-MANDIR		?= $(PREFIX)/share/man
 COMPLETIONDIR	?= $(PREFIX)/share/bash-completion/completions
 UDEVDIR		?= $(PREFIX)/lib/udev/rules.d
 UNITDIR		?= $(PREFIX)/lib/systemd/system
@@ -78,16 +76,13 @@ modules_install: module
 
 # Completion, udev rules and units are installed as soon as there are any.
 install: tool
-	$(INSTALL) -D -m 755 $(BUILD)/vhdclone $(DESTDIR)$(SBINDIR)/vhdclone
+	$(MAKE) -C userspace O=$(out) install
 	@set -e; put() { \
 		for f in $$2; do \
-			[ ! -f "$$f" ] || { set -x; $(INSTALL) -D -m 644 "$$f" \
-				"$(DESTDIR)$$1/$${f##*/}"; { set +x; } 2>&-; }; \
+			[ ! -f "$$f" ] || $(INSTALL) -v -D -m 644 "$$f" \
+				"$(DESTDIR)$$1/$${f##*/}"; \
 		done; \
 	}; \
-	for s in 5 7 8; do \
-		put $(MANDIR)/man$$s "Documentation/man/*.$$s"; \
-	done; \
 	put $(COMPLETIONDIR) 'userspace/completion/vhdclone'; \
 	put $(UDEVDIR) 'userspace/udev/*.rules'; \
 	put $(UNITDIR) 'userspace/systemd/*.service'
