@@ -167,7 +167,8 @@ trouble+='|kmemleak: [0-9]+ new suspected|invalid opcode:'
 trouble+='|stack segment:|Bad page (state|map)|workqueue lockup|INFO: NMI'
 # Died because it was told to.
 no_trouble='sysrq triggered crash|tests/vm: end of run'
-told='sysrq triggered crash|sysrq: Resetting|sysrq: Power Off'
+told='sysrq triggered crash|reboot: Restarting|reboot: Power down|reboot: System'
+told+='|sysrq: Resetting|sysrq: Power Off'
 
 # verdict RC CONSOLE STATUSFILE: print what must be printed, return the code
 # that the run ends with.
@@ -201,8 +202,9 @@ verdict() {
 		case $rc in
 		0)	rc=$status ;;
 		1)	# A power cut that was asked for is no news.
-			if [ -z "${VM_PIDFILE-}" ] &&
-			   ! grep -qaE "$told" "$console"; then
+			if grep -qa '^\(guest\|init\): ' "$console" ||
+			   { [ -z "${VM_PIDFILE-}" ] &&
+			     ! grep -qaE "$told" "$console"; }; then
 				why='the guest died'
 			fi
 			rc=98 ;;
