@@ -174,6 +174,20 @@ static void test_claim_regions(void **state)
 		     "region table: region lies on the log",
 		     VHDX_REGION_TABLE2_OFFSET + 16 + 16);
 
+	/* Entries behind the last one are no regions. */
+	memset(table + 16 + 64, 0xff, 32);
+	info.log_offset = VHDX_MIB;
+	memset(map, 0, sizeof(map));
+	assert_ok(vhdx_claim_regions(&claims, &info, table, VHDX_REGION_TABLE1_OFFSET,
+				     &unit_fault));
+	/* Nor is anything behind the table, if it was not parsed. */
+	memset(table + 16 + 64, 0, 32);
+	unit_put32(table + 8, 0xffffffff);
+	memset(map, 0, sizeof(map));
+	assert_ok(vhdx_claim_regions(&claims, &info, table, VHDX_REGION_TABLE1_OFFSET,
+				     &unit_fault));
+	assert_int_equal(nr_taken(), 1 + 2 + 70 + 1);
+
 	/* Only a header that was not parsed says this. */
 	info.log_offset = 0;
 	memset(map, 0, sizeof(map));
@@ -560,6 +574,7 @@ static void test_last_block(void **state)
 /* The end of the biggest disk: no table of 513 MiB is wanted for that. */
 static void test_biggest(void **state)
 {
+	unsigned long *big;
 	u32 last;
 
 	(void)state;
@@ -592,6 +607,13 @@ static void test_biggest(void **state)
 	claims.nr_mib = 1ULL << 40;
 	assert_fault(next(entry(6, VHDX_MAX_FILE_MIB)), -EOPNOTSUPP,
 		     "BAT entry: block lies behind 512 TiB", AT(0));
+	big = calloc(1, VHDX_MAX_FILE_MIB / 8);
+	assert_non_null(big);
+	claims.map = big;
+	assert_ok(next(entry(6, VHDX_MAX_FILE_MIB - 1)));
+	assert_int_equal(big[VHDX_MAX_FILE_MIB / BITS_PER_LONG - 1], 1UL << (BITS_PER_LONG - 1));
+	claims.map = map;
+	free(big);
 	start(64 * VHDX_TIB, 256 * VHDX_MIB, 512, false, FILE_MIB);
 	claims.nr_mib = 1ULL << 40;
 	assert_fault(next(entry(6, VHDX_MAX_FILE_MIB - 255)), -EOPNOTSUPP,
