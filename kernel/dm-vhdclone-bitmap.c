@@ -13,6 +13,9 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
+/* For the shrinker. */
+static atomic_long_t nr_all_pages = ATOMIC_LONG_INIT(0);
+
 static struct vc_page *vc_page_alloc(u32 index)
 {
 	struct vc_page *page = kzalloc(sizeof(*page), GFP_NOIO);
@@ -61,6 +64,7 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
 	list_add_tail(&page->list, &img->page_list);
 	img->nr_pages++;
 	spin_unlock_irqrestore(&img->lock, flags);
+	atomic_long_inc(&nr_all_pages);
 	return page;
 }
 
@@ -176,22 +180,33 @@ void vc_bits_clear(struct vc_page *page, u32 first, u32 nr)
 
 /* ---- memory pressure ------------------------------------------------------ */
 
+/*
+ * One shrinker for all images: registering one takes a lock that a task in reclaim may
+ * hold while it waits for I/O to a clone that is suspended, so it can't be done when a
+ * clone suspends or resumes.
+ */
+static DEFINE_SPINLOCK(shrink_lock);	/* shrink_images */
+static LIST_HEAD(shrink_images);
+static struct compat_shrinker vc_shrinker;
+
 static unsigned long vc_shrink_count(struct shrinker *shrinker,
 				     struct shrink_control *sc)
 {
-	struct vc_image *img = compat_shrinker_private(shrinker);
-
-	return READ_ONCE(img->nr_pages);
+	return atomic_long_read(&nr_all_pages);
 }
 
 /* Under img->lock. */
-static bool vc_page_evict(struct vc_image *img, struct vc_page *page)
+static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwritten)
 {
 	if (READ_ONCE(page->referenced)) {
 		WRITE_ONCE(page->referenced, false);
 		return false;
 	}
-	if (page->dirty || page->image || img->keep_pages || atomic_read(&page->pins))
+	if (page->dirty || page->image) {
+		*unwritten = true;
+		return false;
+	}
+	if (img->keep_pages || atomic_read(&page->pins))
 		return false;
 	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
 	if (img->fresh)
@@ -205,36 +220,58 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page)
 	xa_unlock(&img->pages);
 	list_del(&page->list);
 	img->nr_pages--;
+	atomic_long_dec(&nr_all_pages);
 	call_rcu(&page->rcu, vc_page_free_rcu);
 	return true;
+}
+
+/* Looks at up to @nr pages of one image, oldest first.  Return: how many it freed. */
+static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
+				     unsigned long *scanned)
+{
+	unsigned long freed = 0, looked = 0, max;
+	bool unwritten = false;
+	struct vc_page *page;
+	unsigned long flags;
+
+	if (!spin_trylock_irqsave(&img->lock, flags))
+		return 0;
+	max = min(nr, img->nr_pages);
+	while (looked < max) {
+		page = list_first_entry(&img->page_list, struct vc_page, list);
+		looked++;
+		if (vc_page_evict(img, page, &unwritten))
+			freed++;
+		else
+			list_move_tail(&page->list, &img->page_list);
+	}
+	if (unwritten && !freed && img->reclaim)
+		img->reclaim(img->reclaim_data);
+	spin_unlock_irqrestore(&img->lock, flags);
+	*scanned += looked;
+	return freed;
 }
 
 static unsigned long vc_shrink_scan(struct shrinker *shrinker,
 				    struct shrink_control *sc)
 {
-	struct vc_image *img = compat_shrinker_private(shrinker);
 	unsigned long freed = 0, scanned = 0;
-	void (*reclaim)(void *data);
-	struct vc_page *page;
-	unsigned long flags;
+	struct vc_image *img, *first = NULL;
 
-	if (!spin_trylock_irqsave(&img->lock, flags))
+	if (!spin_trylock(&shrink_lock))
 		return SHRINK_STOP;
-	while (scanned < sc->nr_to_scan && scanned < img->nr_pages + freed) {
-		page = list_first_entry_or_null(&img->page_list, struct vc_page, list);
-		if (!page)
+	/* Round robin, once around at most. */
+	while (scanned < sc->nr_to_scan) {
+		img = list_first_entry_or_null(&shrink_images, struct vc_image, shrink_list);
+		if (!img || img == first)
 			break;
-		scanned++;
-		if (vc_page_evict(img, page))
-			freed++;
-		else
-			list_move_tail(&page->list, &img->page_list);
+		if (!first)
+			first = img;
+		freed += vc_image_shrink(img, sc->nr_to_scan - scanned, &scanned);
+		list_move_tail(&img->shrink_list, &shrink_images);
 	}
-	reclaim = img->reclaim;
-	if (!freed && scanned && reclaim)
-		reclaim(img->reclaim_data);
-	spin_unlock_irqrestore(&img->lock, flags);
-	return freed ? freed : SHRINK_STOP;
+	spin_unlock(&shrink_lock);
+	return freed;
 }
 
 void vc_pages_free(struct vc_image *img)
@@ -245,27 +282,35 @@ void vc_pages_free(struct vc_image *img)
 		list_del(&page->list);
 		vc_page_free(page);
 	}
+	atomic_long_sub(img->nr_pages, &nr_all_pages);
 	img->nr_pages = 0;
 	xa_destroy(&img->pages);
 }
 
-int vc_pages_init(struct vc_image *img)
+void vc_pages_init(struct vc_image *img)
 {
-	int r;
-
-	if (!img->geo.has_parent)
-		return 0;
-	r = compat_shrinker_register(&img->shrinker, "dm-vhdclone", img,
-				     vc_shrink_count, vc_shrink_scan);
-	img->shrinker_registered = !r;
-	return r;
+	spin_lock(&shrink_lock);
+	list_add_tail(&img->shrink_list, &shrink_images);
+	spin_unlock(&shrink_lock);
 }
 
 void vc_pages_exit(struct vc_image *img)
 {
-	if (img->shrinker_registered)
-		compat_shrinker_unregister(&img->shrinker);
+	spin_lock(&shrink_lock);
+	list_del_init(&img->shrink_list);
+	spin_unlock(&shrink_lock);
 	vc_pages_free(img);
-	/* pages that the shrinker took may still wait for their grace period */
+}
+
+int vc_pages_register(void)
+{
+	return compat_shrinker_register(&vc_shrinker, "dm-vhdclone", NULL, vc_shrink_count,
+					vc_shrink_scan);
+}
+
+void vc_pages_unregister(void)
+{
+	compat_shrinker_unregister(&vc_shrinker);
+	/* Pages that it took may still wait for their grace period. */
 	rcu_barrier();
 }

@@ -115,6 +115,7 @@ void vc_chain_lookup(struct vc_chain *chain, sector_t sector, struct vc_place *p
 		u64 granule = sector >> chain->granule_shift;
 		sector_t left = ((granule + 1) << chain->granule_shift) - sector;
 
+		/* Layer 0 itself says what is behind its end. */
 		if (granule < chain->nr_granules) {
 			i = chain->owner[granule];
 			place->nr = min(place->nr, left);
@@ -146,7 +147,8 @@ static u8 vc_owner(struct vc_chain *chain, u64 granule)
 
 static int vc_build_owner(struct vc_chain *chain)
 {
-	sector_t sectors = 0;
+	/* Behind the end of the first one there are only zeros. */
+	sector_t sectors = chain->layers[0]->sectors;
 	unsigned int i;
 	u64 g;
 
@@ -158,7 +160,6 @@ static int vc_build_owner(struct vc_chain *chain)
 	for (i = 0; i < chain->nr; i++) {
 		struct vc_image *img = chain->layers[i];
 
-		sectors = max(sectors, img->sectors);
 		if (!img->raw)
 			chain->granule_shift = min(chain->granule_shift, img->block_shift);
 	}

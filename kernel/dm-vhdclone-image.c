@@ -24,6 +24,8 @@ static LIST_HEAD(registry);
 /* BAT and region tables are read in pieces of this size. */
 #define VC_LOAD_BYTES	(512 * 1024)
 
+#define VC_BIO_POOL	16
+
 /**
  * struct vc_load - what loading an image needs besides the image
  * @img: the image
@@ -274,6 +276,23 @@ static int vc_load_bat(struct vc_load *load)
 	return 0;
 }
 
+/*
+ * To be written, a last block that old writers cut at the virtual end must be there
+ * whole: what is behind it would be given to another block when the device grows.
+ */
+static int vc_check_last_block(struct vc_load *load)
+{
+	const struct vc_image *img = load->img;
+	u32 last = img->geo.nr_blocks - 1;
+	u32 entry = img->map[last];
+
+	if (vc_entry_mib(entry) + vhdx_block_mib(&img->geo) <= load->claims.nr_mib)
+		return 0;
+	DMERR("%s: %s: last block is cut by the end of the device, at byte %llu: extend it first",
+	      load->name, load->path, (u64)vc_entry_mib(entry) << VHDX_MIB_SHIFT);
+	return -EINVAL;
+}
+
 static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 {
 	struct vc_image *img = load->img;
@@ -303,6 +322,13 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 		      img->geo.nr_entries);
 		return -EINVAL;
 	}
+	/* Before memory is spent on what the image only claims to have. */
+	if (regions.bat.offset + regions.bat.length >
+	    (u64)compat_bdev_nr_sectors(img->bdev) << SECTOR_SHIFT) {
+		DMERR("%s: %s: BAT region lies past the end of the device, at byte %llu",
+		      load->name, load->path, regions.bat.offset);
+		return -EINVAL;
+	}
 
 	img->sectors = img->meta.virtual_size >> SECTOR_SHIFT;
 	img->block_shift = img->geo.block_shift - SECTOR_SHIFT;
@@ -327,6 +353,9 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 		return r;
 
 	if (img->use == VC_USE_WRITE) {
+		r = vc_check_last_block(load);
+		if (r)
+			return r;
 		img->fresh = kvcalloc(BITS_TO_LONGS(img->geo.nr_chunks), sizeof(long),
 				      GFP_KERNEL);
 		if (!img->fresh)
@@ -357,6 +386,47 @@ static int vc_load_raw(struct vc_load *load)
 	return 0;
 }
 
+static int vc_image_load(struct vc_image *img, const char *name, const char *path)
+{
+	struct vc_load load = { .img = img, .name = name, .path = path };
+	int r = -ENOMEM;
+
+	load.buf = vmalloc(VC_LOAD_BYTES);
+	load.region_table = vmalloc(VHDX_REGION_TABLE_SIZE);
+	if (load.buf && load.region_table)
+		r = bioset_init(&img->bs, VC_BIO_POOL, 0, BIOSET_NEED_BVECS);
+	if (!r)
+		r = img->args.raw ? vc_load_raw(&load) : vc_load_vhdx(&load, img->has_lower);
+	if (!r)
+		vc_pages_init(img);
+	kvfree(load.claims.map);
+	vfree(load.region_table);
+	vfree(load.buf);
+	return r;
+}
+
+static struct vc_image *vc_image_alloc(struct block_device *bdev,
+				       const struct vc_layer_args *args,
+				       enum vc_use use, bool has_lower)
+{
+	struct vc_image *img = kzalloc(sizeof(*img), GFP_KERNEL);
+
+	if (!img)
+		return NULL;
+	img->bdev = bdev;
+	img->args = *args;
+	img->use = use;
+	img->has_lower = has_lower;
+	img->dev = bdev->bd_dev;
+	img->users = 1;
+	spin_lock_init(&img->lock);
+	init_completion(&img->loaded);
+	INIT_LIST_HEAD(&img->page_list);
+	INIT_LIST_HEAD(&img->shrink_list);
+	xa_init_flags(&img->pages, XA_FLAGS_LOCK_IRQ);
+	return img;
+}
+
 static void vc_image_free(struct vc_image *img)
 {
 	vc_pages_exit(img);
@@ -366,48 +436,6 @@ static void vc_image_free(struct vc_image *img)
 	kvfree(img->bitmaps);
 	kvfree(img->map);
 	kfree(img);
-}
-
-static struct vc_image *vc_image_load(const char *name, const char *path,
-				      struct block_device *bdev,
-				      const struct vc_layer_args *args,
-				      enum vc_use use, bool has_lower)
-{
-	struct vc_load load = { .name = name, .path = path };
-	struct vc_image *img = kzalloc(sizeof(*img), GFP_KERNEL);
-	int r = -ENOMEM;
-
-	if (!img)
-		return ERR_PTR(-ENOMEM);
-	img->bdev = bdev;
-	img->args = *args;
-	img->use = use;
-	img->dev = bdev->bd_dev;
-	img->users = 1;
-	spin_lock_init(&img->lock);
-	INIT_LIST_HEAD(&img->page_list);
-	xa_init_flags(&img->pages, XA_FLAGS_LOCK_IRQ);
-	load.img = img;
-
-	load.buf = vmalloc(VC_LOAD_BYTES);
-	load.region_table = vmalloc(VHDX_REGION_TABLE_SIZE);
-	if (!load.buf || !load.region_table)
-		goto out;
-	r = bioset_init(&img->bs, 16, 0, BIOSET_NEED_BVECS);
-	if (r)
-		goto out;
-	r = args->raw ? vc_load_raw(&load) : vc_load_vhdx(&load, has_lower);
-	if (!r && !args->raw)
-		r = vc_pages_init(img);
-out:
-	kvfree(load.claims.map);
-	vfree(load.region_table);
-	vfree(load.buf);
-	if (r) {
-		vc_image_free(img);
-		return ERR_PTR(r);
-	}
-	return img;
 }
 
 static bool vc_same_args(const struct vc_layer_args *a, const struct vc_layer_args *b)
@@ -420,45 +448,89 @@ static bool vc_same_args(const struct vc_layer_args *a, const struct vc_layer_ar
 	       a->bat == b->bat && a->log == b->log && a->log_sectors == b->log_sectors;
 }
 
+/*
+ * Under registry_lock: an image in use that can be shared, NULL if it must be loaded,
+ * or -EBUSY.
+ */
+static struct vc_image *vc_image_find(const char *name, const char *path, dev_t dev,
+				      const struct vc_layer_args *args, enum vc_use use,
+				      bool has_lower)
+{
+	struct vc_image *img, *found = NULL;
+
+	list_for_each_entry(img, &registry, list) {
+		if (img->dev != dev)
+			continue;
+		if (use == VC_USE_WRITE || img->use == VC_USE_WRITE) {
+			DMERR("%s: %s: is in use by an active clone as %s", name, path,
+			      img->use == VC_USE_WRITE ? "its delta" : "a read-only layer");
+			return ERR_PTR(-EBUSY);
+		}
+		/* Another window of a raw device, or a lie, is loaded on its own. */
+		if (vc_same_args(&img->args, args) &&
+		    (args->raw || img->has_lower == has_lower))
+			found = img;
+	}
+	return found;
+}
+
 struct vc_image *vc_image_get(const char *name, const char *path,
 			      struct block_device *bdev,
 			      const struct vc_layer_args *args, enum vc_use use,
 			      bool has_lower)
 {
+	struct vc_image *new = vc_image_alloc(bdev, args, use, has_lower);
 	struct vc_image *img;
+	int r;
+
+	if (!new)
+		return ERR_PTR(-ENOMEM);
 
 	mutex_lock(&registry_lock);
-	list_for_each_entry(img, &registry, list) {
-		if (img->dev != bdev->bd_dev)
-			continue;
-		if (use == VC_USE_WRITE || img->use == VC_USE_WRITE) {
-			DMERR("%s: %s: is in use by an active clone as %s", name, path,
-			      img->use == VC_USE_WRITE ? "its delta" : "a read-only layer");
-			img = ERR_PTR(-EBUSY);
-			goto out;
-		}
-		/* Another window of a raw device, or a lie: load it on its own. */
-		if (!vc_same_args(&img->args, args) ||
-		    (!args->raw && img->meta.has_parent != has_lower))
-			continue;
+	img = vc_image_find(name, path, bdev->bd_dev, args, use, has_lower);
+	if (!img)
+		list_add(&new->list, &registry);
+	else if (!IS_ERR(img))
 		img->users++;
-		goto out;
+	mutex_unlock(&registry_lock);
+
+	if (img) {
+		kfree(new);
+		if (IS_ERR(img))
+			return img;
+		wait_for_completion(&img->loaded);
+	} else {
+		/*
+		 * No lock over this: the device may be a file on another clone, which
+		 * needs the registry to resume.
+		 */
+		img = new;
+		img->load_error = vc_image_load(img, name, path);
+		if (img->load_error) {
+			mutex_lock(&registry_lock);
+			list_del_init(&img->list);
+			mutex_unlock(&registry_lock);
+		}
+		complete_all(&img->loaded);
 	}
 
-	img = vc_image_load(name, path, bdev, args, use, has_lower);
-	if (!IS_ERR(img))
-		list_add(&img->list, &registry);
-out:
-	mutex_unlock(&registry_lock);
+	r = img->load_error;
+	if (r) {
+		vc_image_put(img);
+		return ERR_PTR(r);
+	}
 	return img;
 }
 
 void vc_image_put(struct vc_image *img)
 {
+	bool last;
+
 	mutex_lock(&registry_lock);
-	if (!--img->users) {
-		list_del(&img->list);
-		vc_image_free(img);
-	}
+	last = !--img->users;
+	if (last)
+		list_del_init(&img->list);
 	mutex_unlock(&registry_lock);
+	if (last)
+		vc_image_free(img);
 }

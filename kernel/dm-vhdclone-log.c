@@ -25,19 +25,22 @@
  *	5  Complete the flushes and FUA writes.
  *	6  Keep the images.  They are written in place later, never before; a newer
  *	   image of a page replaces the older one only when its own entry is durable.
- *	7  FROZEN blocks are released: their space is discarded on the device.  It is
- *	   not given to another block before the next resume, since bios to it may
- *	   still be in flight.  A write to such a block waits for this step.
+ *	7  FROZEN blocks are released, and their space handed to a work of its own
+ *	   that discards it on the device.  It is not given to another block before
+ *	   the next resume, since bios to it may still be in flight.  A write to such
+ *	   a block waits for this step.
+ *	8  If the next entry might not fit (a), or memory is short, write all images
+ *	   in place and wait for them.  Nobody waits for this step.
  *
- * The ring (steps 4 and 6):
+ * The ring (steps 4 and 8):
  *
- *	a  When an entry would fill the ring more than half, all images are first
- *	   written in place and waited for.
- *	b  The entry that follows names itself as the tail.  Its PREFLUSH makes the
- *	   in-place writes durable before it can be.
+ *	a  One largest entry's room is kept free, besides a page.  If an entry would
+ *	   need it, all images are written in place and waited for before.
+ *	b  The first entry after such a write names itself as the tail.  Its PREFLUSH
+ *	   makes the in-place writes durable before it can be.
  *	c  Only when that entry is durable the space before it is free.
  *
- *	An entry is smaller than a quarter of the smallest ring, so there is always
+ *	An entry is smaller than a quarter of the smallest ring, so (a) always leaves
  *	room for it in front of the tail that a crash would see.
  *
  * The write session, from the first write after a resume to the suspend:
@@ -70,6 +73,21 @@
  */
 #define VC_MIN_DIRTY_PAGES	128U
 #define VC_MAX_DIRTY_PAGES	4096U
+
+/* Step 8 is due with so many images in memory, however large the log is. */
+#define VC_MAX_IMAGES		8192UL
+
+/**
+ * struct vc_extent - released space to discard
+ * @list: on vc->released
+ * @mib: where it begins
+ * @nr_mib: its length
+ */
+struct vc_extent {
+	struct list_head list;
+	u32 mib;
+	u32 nr_mib;
+};
 
 static sector_t vc_log_sector(struct vhdclone *vc, u32 page)
 {
@@ -183,17 +201,19 @@ void vc_commit_add_waiter(struct vhdclone *vc, struct bio *bio)
 
 /* ---- in place -------------------------------------------------------------------- */
 
-/* Step a: all images in place, and waited for; not flushed. */
+/* Step 8: all images in place, and waited for; not flushed. */
 static int vc_apply(struct vhdclone *vc)
 {
 	struct vc_image *top = vc->top;
 	struct vc_page *page, *tmp;
 	struct vc_batch batch;
+	struct blk_plug plug;
 	unsigned long index;
 	u64 written = 0;
 	int r;
 
 	vc_batch_init(&batch);
+	blk_start_plug(&plug);
 	for_each_set_bit(index, vc->bat_logged, vc->nr_bat_pages) {
 		vc_batch_add(&batch, &top->bs, top->bdev, REQ_OP_WRITE | REQ_META,
 			     vc_bat_page_sector(vc, index), &vc->bat_images[index], 1);
@@ -204,6 +224,7 @@ static int vc_apply(struct vhdclone *vc)
 			     vc_page_place(top, page->index), &page->image, 1);
 		written++;
 	}
+	blk_finish_plug(&plug);
 	r = vc_batch_wait(&batch);
 	if (r)
 		return vc_fail(vc, "cannot write metadata in place", r);
@@ -223,6 +244,9 @@ static int vc_apply(struct vhdclone *vc)
 		spin_unlock_irq(&top->lock);
 		__free_page(image);
 	}
+	vc->nr_images = 0;
+	vc->all_in_place = true;
+	WRITE_ONCE(vc->want_in_place, false);
 	atomic64_add(written, &vc->stats[VC_STAT_IN_PLACE]);
 	vc_count(vc, VC_STAT_CHECKPOINTS);
 	return 0;
@@ -249,6 +273,7 @@ static int vc_keep_image(struct vhdclone *vc, unsigned int slot)
 		*image = vc->slots[slot];
 		spin_unlock_irq(&vc->top->lock);
 		vc->slots[slot] = spare;
+		vc->nr_images += first;
 		if (first && page)
 			list_add_tail(&page->logged_list, &vc->logged_pages);
 		else if (first)
@@ -264,6 +289,12 @@ static int vc_keep_image(struct vhdclone *vc, unsigned int slot)
 	if (page)
 		vc_page_unpin(page);
 	return r;
+}
+
+/* Pages of the ring that may be in use after an entry (a). */
+static u32 vc_log_limit(struct vhdclone *vc)
+{
+	return vc->log_pages - 1 - (1 + VC_ENTRY_PAGES);
 }
 
 /* ---- log entries --------------------------------------------------------------------- */
@@ -315,11 +346,13 @@ static int vc_log_write(struct vhdclone *vc, unsigned int first, unsigned int nr
 	u32 crc;
 	int r;
 
-	if (used + needed > vc->log_pages / 2) {
+	if (used + needed > vc_log_limit(vc) && !vc->all_in_place) {
 		r = vc_apply(vc);			/* a */
 		if (r)
 			goto fail;
-		tail = vc->log_head;			/* b */
+	}
+	if (vc->all_in_place) {				/* b */
+		tail = vc->log_head;
 		used = 0;
 	}
 
@@ -352,6 +385,7 @@ static int vc_log_write(struct vhdclone *vc, unsigned int first, unsigned int nr
 	vc->log_sequence = info.sequence_number;
 	vc->log_used = used + needed;			/* c */
 	vc->log_tail = tail;
+	vc->all_in_place = false;
 	vc->log_head = (vc->log_head + needed) % vc->log_pages;
 	vc_count(vc, VC_STAT_LOG_ENTRIES);
 	atomic64_add(nr, &vc->stats[VC_STAT_LOG_PAGES]);
@@ -493,9 +527,54 @@ static unsigned int vc_freeze_pages(struct vhdclone *vc, struct list_head *pages
 	return nr;
 }
 
+void vc_discard_work(struct work_struct *work)
+{
+	struct vhdclone *vc = container_of(work, struct vhdclone, discard_work);
+	struct vc_extent *extent, *tmp;
+	LIST_HEAD(released);
+
+	spin_lock_irq(&vc->queue_lock);
+	list_splice_init(&vc->released, &released);
+	spin_unlock_irq(&vc->queue_lock);
+	list_for_each_entry_safe(extent, tmp, &released, list) {
+		compat_blkdev_issue_discard(vc->top->bdev, vc_mib_to_sector(extent->mib),
+					    vc_mib_to_sector(extent->nr_mib), GFP_NOIO);
+		vc_count(vc, VC_STAT_PASSDOWNS);
+		kfree(extent);
+	}
+}
+
+/*
+ * Step 7 for one block's space.  Without memory its discard is left out: the space is
+ * free all the same after the next resume.
+ */
+static void vc_release_space(struct vhdclone *vc, struct list_head *released, u32 mib)
+{
+	struct vc_extent *extent = list_empty(released) ? NULL :
+				   list_last_entry(released, struct vc_extent, list);
+	u32 nr_mib = vc->top->space.run;
+
+	if (!vc->discard_passdown)
+		return;
+	if (extent && extent->mib + extent->nr_mib == mib) {
+		extent->nr_mib += nr_mib;
+	} else if (extent && mib + nr_mib == extent->mib) {
+		extent->mib = mib;
+		extent->nr_mib += nr_mib;
+	} else {
+		extent = kmalloc(sizeof(*extent), GFP_NOWAIT | __GFP_NOWARN);
+		if (!extent)
+			return;
+		extent->mib = mib;
+		extent->nr_mib = nr_mib;
+		list_add_tail(&extent->list, released);
+	}
+}
+
 /* Step 7 for the BAT pages in the first @nr_bat slots. */
 static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 {
+	LIST_HEAD(released);
 	struct vc_image *top = vc->top;
 	const struct vhdx_geometry *geo = &top->geo;
 	unsigned int i;
@@ -522,11 +601,15 @@ static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 				   vc_entry(state == VC_DROP_FROZEN ? VC_ABSENT : VC_ZERO, 0));
 			vc->nr_frozen--;
 			spin_unlock_irq(&top->lock);
-			if (vc->discard_passdown)
-				compat_blkdev_issue_discard(top->bdev, vc_entry_sector(entry),
-							    1ULL << top->block_shift, GFP_NOIO);
+			vc_release_space(vc, &released, vc_entry_mib(entry));
 		}
 	}
+	if (list_empty(&released))
+		return;
+	spin_lock_irq(&vc->queue_lock);
+	list_splice_tail(&released, &vc->released);
+	spin_unlock_irq(&vc->queue_lock);
+	queue_work(vc->wq, &vc->discard_work);
 }
 
 static int vc_flush(struct vhdclone *vc)
@@ -604,6 +687,14 @@ fail:
 	return r;
 }
 
+static bool vc_in_place_is_due(struct vhdclone *vc)
+{
+	if (!vc->session || vc->all_in_place)
+		return false;
+	return vc->log_used + 1 + VC_ENTRY_PAGES > vc_log_limit(vc) ||
+	       vc->nr_images > VC_MAX_IMAGES || READ_ONCE(vc->want_in_place);
+}
+
 static int vc_commit_locked(struct vhdclone *vc)
 {
 	struct bio_list waiters;
@@ -640,6 +731,8 @@ static int vc_commit_locked(struct vhdclone *vc)
 		queue_work(vc->wq, &vc->io_work);
 	if (!r && vc_is_dirty(vc))
 		queue_delayed_work(vc->wq, &vc->timer, VC_COMMIT_PERIOD);
+	if (!r && vc_in_place_is_due(vc))
+		r = vc_apply(vc);			/* 8 */
 	/* What became dirty meanwhile passed the mark unseen. */
 	if (!r && (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 4 ||
 		   READ_ONCE(vc->nr_bat_dirty) >= VC_BAT_PAGES / 2))
@@ -728,12 +821,38 @@ static void vc_free_slots(struct vhdclone *vc)
 	}
 }
 
+/*
+ * Is the image still what was loaded?  Another loop device over the same file, or
+ * another host, is not known to the registry.
+ */
+static int vc_session_check(struct vhdclone *vc)
+{
+	void *h1 = page_address(vc->slots[0]), *h2 = page_address(vc->slots[1]);
+	struct block_device *bdev = vc->top->bdev;
+	struct vhdx_header_info now;
+	struct vhdx_fault fault;
+	int r;
+
+	r = vc_read(bdev, VHDX_HEADER1_OFFSET >> SECTOR_SHIFT, h1, VHDX_HEADER_SIZE);
+	if (!r)
+		r = vc_read(bdev, VHDX_HEADER2_OFFSET >> SECTOR_SHIFT, h2, VHDX_HEADER_SIZE);
+	if (r)
+		return vc_fail(vc, "cannot read the headers", r);
+	r = vhdx_header_parse(h1, h2, &now, &fault);
+	if (!r && (now.sequence_number != vc->header.sequence_number || now.log_dirty ||
+		   !vhdx_guid_equal(&now.file_write_guid, &vc->header.file_write_guid)))
+		r = -ESTALE;
+	return r ? vc_fail(vc, "the image was changed by somebody else since it was loaded", r) : 0;
+}
+
 static int vc_session_write(struct vhdclone *vc)
 {
 	struct vhdx_header_info before = vc->header;
 	int r;
 
 	r = vc_alloc_slots(vc);
+	if (!r)
+		r = vc_session_check(vc);
 	if (r)
 		return r;
 
@@ -742,6 +861,7 @@ static int vc_session_write(struct vhdclone *vc)
 	vc->log_head = 0;
 	vc->log_tail = 0;
 	vc->log_used = 0;
+	vc->all_in_place = true;
 	/* Far from the end of its range, and what is left is not zero. */
 	get_random_bytes(&vc->log_sequence, sizeof(vc->log_sequence));
 	vc->log_sequence = (vc->log_sequence >> 2) + 1;
@@ -812,9 +932,8 @@ static void vc_log_reclaim(void *data)
 {
 	struct vhdclone *vc = data;
 
-	/* Dirty pages can go once they are logged and in place. */
-	if (vc->nr_dirty_pages)
-		vc_commit_kick(vc);
+	WRITE_ONCE(vc->want_in_place, true);
+	vc_commit_kick(vc);
 }
 
 int vc_log_init(struct vhdclone *vc)
@@ -837,6 +956,9 @@ int vc_log_init(struct vhdclone *vc)
 	vc->nr_bat_dirty = 0;
 	vc->nr_dirty_pages = 0;
 	vc->nr_frozen = 0;
+	vc->nr_images = 0;
+	vc->all_in_place = true;
+	vc->want_in_place = false;
 	vc->durable_seq = vc->dirty_seq;
 	INIT_LIST_HEAD(&vc->dirty_pages);
 	INIT_LIST_HEAD(&vc->logged_pages);

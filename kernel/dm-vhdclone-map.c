@@ -475,7 +475,7 @@ int vc_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 	if (unlikely(*error)) {
 		atomic_inc(&vc->errors);
 		/* What was to be flushed is lost: no later flush may say otherwise. */
-		if (io->is_flush)
+		if (io->is_flush && !vc->read_only)
 			vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
 	}
 	if (io->page) {
@@ -537,6 +537,8 @@ static int vc_no_space(struct vhdclone *vc)
 	if (vc_space_grow(vc))
 		return -EAGAIN;
 	vc_set_mode(vc, VC_MODE_OUT_OF_SPACE, "no room for another block on the delta");
+	/* It looks every second whether the device has grown. */
+	queue_delayed_work(vc->wq, &vc->timer, HZ);
 	return -ENOSPC;
 }
 
@@ -696,11 +698,28 @@ static void vc_retry_after_commit(struct vhdclone *vc, struct bio *bio)
 	vc_commit_kick(vc);
 }
 
+/* Zeros to where the image says zeros already: no reason for a block. */
+static bool vc_is_zero_already(struct vhdclone *vc, struct bio *bio)
+{
+	u32 block = vc_block_of(vc, bio->bi_iter.bi_sector);
+	enum vc_state state = vc_entry_state(READ_ONCE(vc->top->map[block]));
+
+	if (bio_op(bio) != REQ_OP_WRITE_ZEROES)
+		return false;
+	return state == VC_ZERO || state == VC_ZERO_PENDING || state == VC_ZERO_FROZEN ||
+	       (vc_state_falls_through(state) && !vc->differencing);
+}
+
 static void vc_work_data(struct vhdclone *vc, struct bio *bio)
 {
 	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
 	sector_t sector = bio->bi_iter.bi_sector;
 
+	if (vc_is_zero_already(vc, bio)) {
+		io->wait_commit = bio->bi_opf & REQ_FUA;
+		vc_end(bio, BLK_STS_OK);
+		return;
+	}
 	while (vc_map_data(vc, bio, io, sector) != VC_MAPPED) {
 		int r = vc_prepare_block(vc, sector);
 

@@ -33,7 +33,7 @@ static int vc_parse_raw(struct dm_target *ti, struct dm_arg_set *as,
 	u64 first, sectors;
 
 	if (vc_parse_number(as, &first) || vc_parse_number(as, &sectors) || !sectors ||
-	    sectors > ULLONG_MAX >> SECTOR_SHIFT || first > ULLONG_MAX >> SECTOR_SHIFT) {
+	    sectors > LLONG_MAX >> SECTOR_SHIFT || first > LLONG_MAX >> SECTOR_SHIFT) {
 		ti->error = "Invalid raw layer: want <dev> <first sector> <sectors>";
 		return -EINVAL;
 	}
@@ -186,9 +186,16 @@ static int vc_open_layer(struct dm_target *ti, struct vhdclone *vc, unsigned int
 		}
 	}
 	lbs = bdev_logical_block_size(layer->dev->bdev);
-	if (lbs > vc->layers[0].args.sector_size ||
-	    (layer->args.raw && (layer->args.first << SECTOR_SHIFT) % lbs)) {
-		ti->error = "A device's logical block size is too large for this image";
+	if (lbs > vc->layers[0].args.sector_size) {
+		ti->error = "A device's logical block size is larger than the image's";
+		return -EINVAL;
+	}
+	/* Later dm would refuse it, but with the old table suspended already. */
+	if (layer->args.raw &&
+	    ((layer->args.first & vc->lss_mask) ||
+	     layer->args.first + layer->args.sectors >
+	     compat_bdev_nr_sectors(layer->dev->bdev))) {
+		ti->error = "A raw layer is not aligned or does not fit on its device";
 		return -EINVAL;
 	}
 	return 0;
@@ -268,6 +275,8 @@ static int vc_init_parts(struct dm_target *ti, struct vhdclone *vc)
 	INIT_WORK(&vc->commit_work, vc_commit_work);
 	INIT_DELAYED_WORK(&vc->timer, vc_timer_work);
 	INIT_WORK(&vc->event_work, vc_event_work);
+	INIT_WORK(&vc->discard_work, vc_discard_work);
+	INIT_LIST_HEAD(&vc->released);
 	vc->wq = alloc_workqueue("vhdclone", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!vc->wq)
 		return -ENOMEM;
@@ -318,6 +327,7 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	if (!(dm_table_get_mode(ti->table) & BLK_OPEN_WRITE))
 		vc->read_only = true;
+	vc->lss_mask = (top->sector_size >> SECTOR_SHIFT) - 1;
 	for (i = 0; i < nr_layers; i++) {
 		r = vc_open_layer(ti, vc, i, paths[i]);
 		if (r)
@@ -330,7 +340,6 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	}
 	vc->total_blocks = DIV_ROUND_UP_ULL(top->sectors, top->block_sectors);
-	vc->lss_mask = (top->sector_size >> SECTOR_SHIFT) - 1;
 	vc->page_sectors = VHDX_SECTORS_PER_PAGE * (top->sector_size >> SECTOR_SHIFT);
 	/* A write lies in one block and one bitmap page. */
 	r = dm_set_target_max_io_len(ti, min(top->block_sectors, vc->page_sectors));
@@ -431,9 +440,11 @@ static bool vc_has_pins(struct vc_image *img)
 	bool found = false;
 
 	spin_lock_irq(&img->lock);
-	list_for_each_entry(page, &img->page_list, list)
-		if (atomic_read(&page->pins) > 0)
-			found = true;
+	list_for_each_entry(page, &img->page_list, list) {
+		found = atomic_read(&page->pins) > 0;
+		if (found)
+			break;
+	}
 	spin_unlock_irq(&img->lock);
 	return found;
 }
@@ -477,6 +488,7 @@ static void vc_deactivate(struct vhdclone *vc)
 	cancel_delayed_work_sync(&vc->timer);
 	flush_work(&vc->commit_work);
 	flush_work(&vc->event_work);
+	flush_work(&vc->discard_work);
 
 	/* Messages that come now find nothing to do. */
 	mutex_lock(&vc->commit_lock);
@@ -608,6 +620,7 @@ static int vc_message_stats(struct vhdclone *vc, char *result, unsigned int maxl
 		[VC_STAT_FLUSHES]	= "flushes",
 		[VC_STAT_ZERO_FILLS]	= "zero_fills",
 		[VC_STAT_DISCARDS]	= "discards",
+		[VC_STAT_PASSDOWNS]	= "passdowns",
 		[VC_STAT_PROMOTIONS]	= "promotions",
 	};
 	unsigned int sz = 0, i;
@@ -693,7 +706,27 @@ static struct target_type vhdclone_target = {
 	.iterate_devices	= vc_iterate_devices,
 	.io_hints		= vc_io_hints,
 };
-module_dm(vhdclone);
+
+static int __init vc_init(void)
+{
+	int r = vc_pages_register();
+
+	if (r)
+		return r;
+	r = dm_register_target(&vhdclone_target);
+	if (r)
+		vc_pages_unregister();
+	return r;
+}
+
+static void __exit vc_exit(void)
+{
+	dm_unregister_target(&vhdclone_target);
+	vc_pages_unregister();
+}
+
+module_init(vc_init);
+module_exit(vc_exit);
 
 MODULE_DESCRIPTION(DM_NAME " VHDX clone target");
 MODULE_AUTHOR("The dm-vhdclone developers");

@@ -17,7 +17,7 @@
  *
  *	registry_lock,	  (mutexes, -image and -chain) the lists of images and
  *	chain_lock	  chains in use on this host; not nested in each other.
- *			  Never taken on an I/O.
+ *			  Never taken on an I/O, nor held over one.
  *	vc->commit_lock	  (mutex) one commit, session start or checkpoint at a
  *			  time.  Held across log I/O.
  *	img->lock	  (spinlock, irq-safe) every change of what the map path
@@ -25,7 +25,10 @@
  *			  the page list, and for the delta also free space, the
  *			  dirty sets and the counters.  No I/O and no allocation
  *			  under it.
- *	vc->queue_lock	  (spinlock, irq-safe) the lists of waiting bios.
+ *	vc->queue_lock	  (spinlock, irq-safe) the lists of waiting bios, and of space
+ *			  to discard.
+ *
+ * The shrinker's own lock (-bitmap) nests outside img->lock, which it only tries.
  *
  * Looking up takes none of them.  The block map is an array of u32 read with one
  * READ_ONCE(); bitmap pages are found under RCU.  A lookup that needs both reads
@@ -251,20 +254,26 @@ struct vc_image {
 	struct vhdx_header_info header;
 	struct vhdx_region bat_region;
 	struct bio_set bs;
-	struct compat_shrinker shrinker;
-	bool shrinker_registered;
 	u32 nr_full;			/* at load */
 	u32 nr_partial;			/* at load */
+	bool has_lower;
+	dev_t dev;
+	enum vc_use use;
 
-	/* -log's, for the delta only: called when only dirty pages are left */
+	/*
+	 * -log's, for the delta only, called under lock: memory is short, and pages
+	 * could go if what they hold was in its place
+	 */
 	void (*reclaim)(void *data);
 	void *reclaim_data;
 
-	/* under registry_lock */
+	struct list_head shrink_list;	/* under the shrinker's lock, -bitmap */
+
+	/* under registry_lock; the first user loads, others wait for it */
 	struct list_head list;
-	dev_t dev;
-	enum vc_use use;
 	unsigned int users;
+	struct completion loaded;
+	int load_error;
 };
 
 /**
@@ -387,8 +396,13 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr);
 /* Drop all pages.  No user may be left; @image of none may be set. */
 void vc_pages_free(struct vc_image *img);
 
-int vc_pages_init(struct vc_image *img);
+/* From now on, until exit, the shrinker looks after the image's pages. */
+void vc_pages_init(struct vc_image *img);
 void vc_pages_exit(struct vc_image *img);
+
+/* Module init and exit: the one shrinker. */
+int vc_pages_register(void);
+void vc_pages_unregister(void);
 
 /* Set or clear bits [first, first + nr) of a page; under img->lock. */
 void vc_bits_set(struct vc_page *page, u32 first, u32 nr);
@@ -480,6 +494,7 @@ enum vc_stat {
 	VC_STAT_FLUSHES,	/* flushes and FUA writes that waited for a commit */
 	VC_STAT_ZERO_FILLS,	/* blocks zero-filled before a write */
 	VC_STAT_DISCARDS,	/* blocks released by discards */
+	VC_STAT_PASSDOWNS,	/* extents of released space discarded below */
 	VC_STAT_PROMOTIONS,	/* blocks that became FULLY_PRESENT */
 	VC_NR_STATS
 };
@@ -541,16 +556,18 @@ struct vhdclone {
 	unsigned int nr_frozen;		/* blocks in a FROZEN state */
 	bool low_water_hit;
 
-	spinlock_t queue_lock;		/* the three lists below */
+	spinlock_t queue_lock;		/* the four lists below */
 	struct bio_list deferred;	/* for the worker */
 	struct bio_list flushes;	/* wait for the next commit */
 	struct bio_list after_commit;	/* for the worker, once a commit ended */
+	struct list_head released;	/* struct vc_extent: to discard */
 
 	struct workqueue_struct *wq;
 	struct work_struct io_work;
 	struct work_struct commit_work;
 	struct delayed_work timer;
 	struct work_struct event_work;
+	struct work_struct discard_work;
 
 	/* the log: under commit_lock */
 	struct mutex commit_lock;
@@ -561,6 +578,9 @@ struct vhdclone {
 	u32 log_head;			/* next page to write */
 	u32 log_tail;			/* as the newest durable entry says */
 	u32 log_used;			/* pages from tail to head */
+	bool all_in_place;		/* nothing was logged since all images were */
+	bool want_in_place;		/* memory is short: set anywhere */
+	unsigned long nr_images;
 	struct page *slots[1 + VC_ENTRY_PAGES];
 	struct vc_slot slot_info[1 + VC_ENTRY_PAGES];
 	struct page **bat_images;	/* newest logged, not in place yet */
@@ -623,6 +643,9 @@ void vc_session_end(struct vhdclone *vc);
 
 /* One commit, now; process context without locks.  Return: 0, -EIO, -ENOMEM. */
 int vc_commit(struct vhdclone *vc);
+
+/* Discards on the device what step 7 of commits released. */
+void vc_discard_work(struct work_struct *work);
 
 /* As a flush from above: what completed is durable when it returns 0. */
 int vc_sync(struct vhdclone *vc);
