@@ -25,8 +25,9 @@
  *	5  Complete the flushes and FUA writes.
  *	6  Keep the images.  They are written in place later, never before; a newer
  *	   image of a page replaces the older one only when its own entry is durable.
- *	7  FROZEN blocks are released, and their space handed to a work of its own
- *	   that discards it on the device.  It is not given to another block before
+ *	7  FROZEN blocks are released: their bits are cleared, for the next commit,
+ *	   and their space is handed to a work of its own that discards it on the
+ *	   device.  It is not given to another block before
  *	   the next resume, since bios to it may still be in flight.  A write to such
  *	   a block waits for this step.
  *	8  If the next entry might not fit (a), or memory is short, write all images
@@ -571,6 +572,41 @@ static void vc_release_space(struct vhdclone *vc, struct list_head *released, u3
 	}
 }
 
+/*
+ * Step 7 for one block's bits.  They mean nothing any more, but there are readers that
+ * look at them whatever the BAT says.  Not before: of a block that the BAT on disk
+ * still calls partial, they mean something.
+ */
+static void vc_release_bits(struct vhdclone *vc, u32 block)
+{
+	struct vc_image *top = vc->top;
+	sector_t sector = (sector_t)block << top->block_shift;
+	sector_t end = ((sector_t)block + 1) << top->block_shift;
+
+	if (!vc->differencing || !top->bitmaps[vhdx_block_chunk(&top->geo, block)])
+		return;
+	while (sector < end) {
+		struct vc_page *page = vc_page_get(top, vc_page_index(top, sector), false);
+		sector_t nr = min(end - sector, 1ULL << top->page_shift);
+		u32 first = vc_page_bit(top, sector);
+		u32 last = first + (nr >> top->lss_shift);
+		enum vc_state state;
+
+		if (IS_ERR(page))
+			return;
+		spin_lock_irq(&top->lock);
+		state = vc_entry_state(top->map[block]);
+		if ((state == VC_ABSENT || state == VC_ZERO) &&
+		    find_next_bit_le(page->bits, last, first) < last) {
+			vc_bits_clear(page, first, last - first);
+			vc_dirty_page(vc, page);
+		}
+		spin_unlock_irq(&top->lock);
+		vc_page_unpin(page);
+		sector += nr;
+	}
+}
+
 /* Step 7 for the BAT pages in the first @nr_bat slots. */
 static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 {
@@ -602,6 +638,8 @@ static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 			vc->nr_frozen--;
 			spin_unlock_irq(&top->lock);
 			vc_release_space(vc, &released, vc_entry_mib(entry));
+			vc_release_bits(vc, block);
+			cond_resched();
 		}
 	}
 	if (list_empty(&released))
@@ -910,7 +948,9 @@ void vc_session_end(struct vhdclone *vc)
 	if (!vc->session || vc->mode == VC_MODE_FAIL)
 		goto out;
 
-	r = vc_commit_locked(vc);			/* iv */
+	do						/* iv */
+		r = vc_commit_locked(vc);
+	while (!r && vc_is_dirty(vc));
 	if (!r)
 		r = vc_apply(vc);
 	if (r)

@@ -125,17 +125,16 @@ static int vc_check_layer(struct dm_target *ti, struct vhdclone *vc, unsigned in
 static int vc_parse_features(struct dm_target *ti, struct dm_arg_set *as,
 			     struct vhdclone *vc)
 {
-	static const struct dm_arg nr_features = {
-		0, VHDCLONE_MAX_FEATURE_ARGS, "Invalid number of feature arguments",
-	};
-	unsigned int argc;
-	int r;
+	u64 argc;
 
 	if (!as->argc)
 		return 0;
-	r = dm_read_arg_group(&nr_features, as, &argc, &ti->error);
-	if (r)
-		return r;
+	/* Not dm_read_arg_group(): it takes 2^32 + 1 for 1. */
+	if (vc_parse_number(as, &argc) || argc > VHDCLONE_MAX_FEATURE_ARGS ||
+	    argc > as->argc) {
+		ti->error = "Invalid number of feature arguments";
+		return -EINVAL;
+	}
 
 	while (argc) {
 		const char *arg = dm_shift_arg(as);
@@ -285,19 +284,19 @@ static int vc_init_parts(struct dm_target *ti, struct vhdclone *vc)
 
 static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
-	static const struct dm_arg nr_layers_arg = {
-		1, VHDCLONE_MAX_LAYERS, "Invalid number of layers",
-	};
 	struct dm_arg_set as = { .argc = argc, .argv = argv };
 	const char **paths = NULL;
 	const struct vc_layer_args *top;
-	unsigned int nr_layers, i;
 	struct vhdclone *vc;
+	unsigned int i;
+	u64 nr_layers;
 	int r;
 
-	r = dm_read_arg(&nr_layers_arg, &as, &nr_layers, &ti->error);
-	if (r)
-		return r;
+	if (vc_parse_number(&as, &nr_layers) || !nr_layers ||
+	    nr_layers > VHDCLONE_MAX_LAYERS) {
+		ti->error = "Invalid number of layers";
+		return -EINVAL;
+	}
 
 	vc = kzalloc(struct_size(vc, layers, nr_layers), GFP_KERNEL);
 	if (!vc) {
