@@ -3,9 +3,10 @@
  * Opening and closing clones: see activate.h.
  *
  * Two tools that work on one image keep each other out with a lock on the file
- * (vc_file_lock()) as long as they run.  Once the device is there the kernel keeps
- * others out: the target refuses a second writer, and the device's UUID is made from
- * the delta's identity, so that device-mapper refuses a second device for it.
+ * (vc_file_lock()).  A loop device keeps the descriptor it was given, so the lock on a
+ * delta file stays as long as the clone is open.  The kernel keeps others out, too:
+ * the target refuses a second writer, and the device's UUID is made from the delta's
+ * identity, so that device-mapper refuses a second device for it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -71,6 +72,29 @@ static int vc_open_not_elsewhere(const struct vc_opening *o, const struct vc_fil
 	return vc_active_refuse_any(file, err);
 }
 
+/*
+ * The loop device that will be attached shares the descriptor, and with it the lock:
+ * it lasts until the clone is closed.
+ */
+static int vc_open_lock(const struct vc_opening *o, const struct vc_file *file,
+			struct vc_err *err)
+{
+	struct vc_err why;
+	int ret = vc_file_lock(file, &why);
+	int same;
+
+	if (!ret)
+		return 0;
+	/* Opened by somebody since we looked? */
+	same = vc_open_same(o, file, err);
+	if (!same)
+		same = vc_open_not_elsewhere(o, file, err);
+	if (same)
+		return same;
+	*err = why;
+	return ret;
+}
+
 /* ---- the chain -------------------------------------------------------------------- */
 
 /* A device that somebody has mounted, or that is part of another, is not ours. */
@@ -118,10 +142,9 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 		return ret;
 	o->chain.layer[0] = top;
 	o->chain.nr = 1;
-	if (!o->options->read_only)
-		ret = vc_file_lock(&top->file, err);
-	if (!ret)
-		ret = vc_open_same(o, &top->file, err);
+	ret = vc_open_same(o, &top->file, err);
+	if (!ret && !o->options->read_only)
+		ret = vc_open_lock(o, &top->file, err);
 	if (ret)
 		return ret;
 	ret = vc_open_not_elsewhere(o, &top->file, err);
@@ -149,6 +172,7 @@ static int vc_open_extend(struct vc_opening *o, struct vc_err *err)
 	struct vc_opened *opened = o->opened;
 	struct vc_err ignored;
 	struct vc_usage usage;
+	u64 wanted;
 	u64 most;
 	u64 step;
 	int ret;
@@ -159,19 +183,17 @@ static int vc_open_extend(struct vc_opening *o, struct vc_err *err)
 		return ret;
 	opened->capacity = top->file.size;
 	opened->capacity_wanted = vc_image_full_size(top, &usage);
-	most = opened->capacity_wanted;
-	if (most > (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT)
-		most = (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT;
-	if (o->options->read_only || top->file.is_block || most <= top->file.size)
+	wanted = vc_image_open_size(top, &usage);
+	if (o->options->read_only || top->file.is_block || wanted <= top->file.size)
 		return 0;
 
 	o->old_size = top->file.size;
-	ret = vc_file_resize(&top->file, most, err);
+	ret = vc_file_resize(&top->file, wanted, err);
 	if (ret == -EFBIG || ret == -EINVAL) {
 		/* As large as this file system, or the limit of this process, allows. */
 		most = o->old_size & ~(VHDX_MIB - 1);
 		for (step = 1ULL << 48; step >= VHDX_MIB; step >>= 1)
-			if (most + step < opened->capacity_wanted &&
+			if (most + step < wanted &&
 			    !vc_file_resize(&top->file, most + step, &ignored))
 				most += step;
 		ret = most > o->old_size ? vc_file_resize(&top->file, most, err) : 0;
@@ -306,13 +328,18 @@ out:
 static int vc_close_find_delta(dev_t device, struct vc_image **image, struct vc_err *err)
 {
 	struct vc_loop_info info;
-	char *path;
+	char *path = NULL;
 	bool same;
 	int ret;
 
-	path = vc_device_path(device);
+	/* A loop device that stays was attached by the user: it is his device then. */
+	if (!vc_loop_info(device, &info, err) && info.autoclear)
+		path = vc_loop_backing_path(device);
 	if (!path)
-		return vc_error_nomem(err);
+		path = vc_device_node(device);
+	if (!path)
+		return vc_error(err, ENOENT, NULL, "device %u:%u has no name",
+				major(device), minor(device));
 	ret = vc_image_open(image, path, VC_IMAGE_WRITE | VC_IMAGE_UNREAD, NULL, err);
 	if (!ret) {
 		if ((*image)->file.is_block && (*image)->file.rdev == device)

@@ -83,8 +83,7 @@ int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err)
 	return vc_refuse(file, true, err);
 }
 
-/* A device's node, from what the kernel calls it. */
-static char *vc_device_node(dev_t device)
+char *vc_device_node(dev_t device)
 {
 	char *node = NULL;
 	char *line = NULL;

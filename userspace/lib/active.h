@@ -23,6 +23,9 @@ int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err);
 /* What is behind a device of a table: a file's path or a device's, to be freed. */
 char *vc_device_path(dev_t device);
 
+/* A device's node, to be freed, or NULL. */
+char *vc_device_node(dev_t device);
+
 /**
  * vc_device_users() - who has a device open, as far as that can be found
  * @text: result, such as "mounted on /mnt"; empty if nobody was found

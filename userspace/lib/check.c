@@ -55,14 +55,19 @@ static void vc_check_headers(struct vc_checker *checker)
 			VHDX_REGION_TABLE1_OFFSET, VHDX_REGION_TABLE2_OFFSET);
 }
 
-static void vc_check_locator(struct vc_checker *checker)
+static int vc_check_locator(struct vc_checker *checker, struct vc_err *err)
 {
 	const struct vc_locator *locator = checker->image->locator;
+	char text[VC_GUID_TEXT];
 	struct vhdx_guid guid;
 	const char *linkage;
 
 	if (!locator || vc_locator_is_raw(locator))
-		return;
+		return 0;
+	if (!vhdx_guid_equal(&locator->type, &vhdx_guid_locator_vhdx))
+		return vc_error(err, EOPNOTSUPP, checker->image->file.path,
+				"parent locator: unknown type %s",
+				vc_guid_format(&locator->type, text));
 	linkage = vc_locator_get(locator, VC_KEY_LINKAGE);
 	if (!linkage)
 		vc_find(checker, VC_CORRUPT, "parent locator: no " VC_KEY_LINKAGE);
@@ -72,6 +77,7 @@ static void vc_check_locator(struct vc_checker *checker)
 	    !vc_locator_get(locator, VC_KEY_VOLUME) &&
 	    !vc_locator_get(locator, VC_KEY_ABSOLUTE_WIN32))
 		vc_find(checker, VC_CORRUPT, "parent locator: no path of the parent");
+	return 0;
 }
 
 static int vc_check_entry(void *data, u32 number, bool is_bitmap, u64 entry,
@@ -203,7 +209,9 @@ int vc_check_image(const struct vc_image *image, struct vc_check *check,
 	int ret;
 
 	vc_check_headers(&checker);
-	vc_check_locator(&checker);
+	ret = vc_check_locator(&checker, err);
+	if (ret)
+		return ret;
 	checker.bitmap_place = calloc(image->geo.nr_chunks, sizeof(u64));
 	if (!checker.bitmap_place)
 		return vc_error_nomem(err);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "active.h"
 #include "create.h"
 #include "guid.h"
 
@@ -505,6 +506,8 @@ static int vc_open_target(struct vc_file *file, const char *path,
 	ret = vc_file_open(file, path, VC_FILE_WRITE | VC_FILE_EXCLUSIVE, NULL, err);
 	if (!ret && options->base && vc_chain_has(options->base, file))
 		ret = vc_error(err, EBUSY, path, "is what the new image would stand on");
+	if (!ret)
+		ret = vc_active_refuse_any(file, err);
 	if (!ret)
 		ret = vc_file_lock(file, err);
 	return ret;

@@ -53,9 +53,13 @@ static const char *vc_file_kind(mode_t mode)
 static int vc_file_block_setup(struct vc_file *file, struct vc_err *err)
 {
 	unsigned int phys = 0;
+	int read_only = 0;
 	int logical = 0;
 	u64 size = 0;
 
+	/* The kernel lets it be opened for writing all the same. */
+	if (file->writable && !ioctl(file->fd, BLKROGET, &read_only) && read_only)
+		return vc_error(err, EROFS, file->path, "the device is read-only");
 	if (ioctl(file->fd, BLKGETSIZE64, &size) || ioctl(file->fd, BLKSSZGET, &logical) ||
 	    ioctl(file->fd, BLKPBSZGET, &phys))
 		return vc_error_sys(err, errno, file->path,
@@ -100,7 +104,7 @@ static int vc_file_reopen(struct vc_file *file, int path_fd, unsigned int flags,
 		return vc_error_nomem(err);
 	if (fence && !vc_fence_allows(fence, file->real, file->is_block))
 		return vc_error(err, EACCES, file->path,
-				"leads to %s, where an image's own word is not followed",
+				"leads to %s, which an image may not name by itself",
 				file->real);
 
 	oflags |= flags & VC_FILE_WRITE ? O_RDWR : O_RDONLY;

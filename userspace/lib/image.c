@@ -6,6 +6,7 @@
 #include "log.h"
 
 #define VC_BAT_CHUNK	0x100000U	/* bytes of the BAT read at once */
+#define VC_BLOCKS_AGAIN	3		/* so often may all blocks be discarded while open */
 
 int vc_image_read(const struct vc_image *image, const char *what, u64 offset, void *buf,
 		  size_t len, struct vc_err *err)
@@ -435,6 +436,15 @@ u64 vc_image_full_size(const struct vc_image *image, const struct vc_usage *usag
 	if (image->geo.has_parent)
 		bitmaps = image->geo.nr_chunks - usage->nr_bitmaps;
 	return usage->end + (blocks + bitmaps) * image->geo.block_size;
+}
+
+u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usage)
+{
+	u64 limit = (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT;
+	u64 again = (u64)image->geo.nr_blocks * image->geo.block_size;
+	u64 size = vc_image_full_size(image, usage) + VC_BLOCKS_AGAIN * again;
+
+	return size < limit ? size : limit;
 }
 
 int vc_image_trim(struct vc_image *image, u64 *cut, struct vc_err *err)

@@ -117,8 +117,15 @@ int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_f
 void vc_usage_free(struct vc_usage *usage);
 bool vc_usage_taken(const struct vc_usage *usage, u64 mib);
 
-/* The largest the file can become when every block is written. */
+/* What the file needs when every block is written. */
 u64 vc_image_full_size(const struct vc_image *image, const struct vc_usage *usage);
+
+/*
+ * The length that a file should have while it is open: the target does not give the
+ * space of discarded blocks to others before the next resume, so there is more of
+ * it than blocks.  It is sparse, and costs nothing.
+ */
+u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usage);
 
 /**
  * vc_image_trim() - cut a file to its used length

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone create */
+#include "active.h"
 #include "create.h"
 #include "vhdclone.h"
 
@@ -206,12 +207,23 @@ static int create_clone(struct create_args *args, const char *base, const char *
 			struct vc_created *created, struct vc_err *err)
 {
 	struct vc_chain chain = { };
+	unsigned int flags = 0;
+	struct vc_image *image;
 	int ret;
 
 	chain_args_init(&args->chain);
 	if (!strcmp(args->base_format, "raw"))
-		args->chain.options.image_flags = VC_IMAGE_RAW;
-	ret = vc_chain_open(&chain, base, &args->chain.options, err);
+		flags = VC_IMAGE_RAW;
+	ret = vc_image_open(&image, base, VC_IMAGE_UNREAD, NULL, err);
+	if (ret)
+		return ret;
+	chain.layer[chain.nr++] = image;
+	/* What is written now is another thing the next moment. */
+	ret = vc_active_refuse(&image->file, err);
+	if (!ret)
+		ret = vc_image_reload(image, flags, err);
+	if (!ret)
+		ret = vc_chain_walk(&chain, image, &args->chain.options, err);
 	if (!ret)
 		ret = create_check_base(&chain, args, err);
 	if (!ret && chain.nr >= CREATE_DEEP)

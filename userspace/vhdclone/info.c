@@ -155,7 +155,7 @@ static void facts_print_vhdx(const struct image_facts *facts)
 		       image->geo.nr_blocks, usage->nr_full, usage->nr_partial,
 		       usage->nr_bitmaps);
 	printf("%-22s %s, %s at %llu\n", "log:",
-	       image->header.log_dirty ? "dirty, needs 'vhdclone recover'" : "clean",
+	       image->header.log_dirty ? "dirty (open, or needs 'vhdclone recover')" : "clean",
 	       vc_size_format(image->header.log_length, text), image->header.log_offset);
 	print_guid("virtual disk ID:", &image->meta.virtual_disk_id);
 	print_guid("data write GUID:", &image->header.data_write_guid);

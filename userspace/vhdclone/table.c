@@ -85,7 +85,7 @@ static int table_check_room(const struct vc_image *top, struct vc_err *err)
 	full = vc_image_full_size(top, &usage);
 	if (top->file.size < full) {
 		fputs("vhdclone: the delta file is short; before it is attached, do:\n", stderr);
-		fprintf(stderr, "truncate -s %llu ", full);
+		fprintf(stderr, "truncate -s %llu ", vc_image_open_size(top, &usage));
 		print_quoted(stderr, top->file.real);
 		putc('\n', stderr);
 	}
