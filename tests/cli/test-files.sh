@@ -1,0 +1,132 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+verbs_on_images='info table recover check'
+
+# each(exit code, that of check, pattern, path): all verbs that read an image
+each() {
+	local verb want
+	for verb in $verbs_on_images; do
+		want=$1
+		[ "$verb" != check ] || want=$2
+		if [ "$verb" = check ]; then
+			timeout 10 "$VHDCLONE" check "$4" >out 2>err && fail "$4: no error"
+			grep -qE -- "$3" out err || fail "$verb $4: no '$3'"
+			vc "$want" check "$4"
+		else
+			unchanged refused "$want" "$3" "$verb" "$4"
+		fi
+	done
+}
+
+test_files_of_other_kinds() {
+	mkdir dir
+	mkfifo fifo
+	/usr/bin/python3 -c 'import socket
+socket.socket(socket.AF_UNIX).bind("socket")'
+	ln -s nowhere dangling
+	ln -s loop loop
+	each 4 2 'a directory' dir
+	each 4 2 'a FIFO' fifo
+	each 4 2 'a socket' socket
+	each 4 2 'a character device' /dev/null
+	each 4 2 'a character device' /dev/tty
+	each 4 1 'No such file' nothing
+	each 4 1 'No such file' dangling
+	each 4 2 'symbolic links' loop
+	for base in dir fifo socket /dev/null nothing; do
+		refused 4 . create $base x.vhdx
+	done
+	raw base.img 1M
+	refused 4 'a FIFO' create base.img fifo
+	refused 4 'a character device' create base.img /dev/null
+	refused 4 'a FIFO' create --force base.img fifo
+	[ -p fifo ] || fail "the FIFO is gone"
+}
+
+test_files_cut_short() {
+	local n
+	image good.vhdx '{"type": "fixed", "size": "4M", "block_size": "2M"}'
+	: >cut.vhdx
+	each 4 63 'not a VHDX' cut.vhdx
+	for n in 8 100 519 520 65536 69631 131072 135168 196608 262144 327680 1048576 2097152 \
+		2097153 2162688 3145728 3145735; do
+		head -c "$n" good.vhdx >cut.vhdx
+		vc 4 info cut.vhdx
+		vc 4 table cut.vhdx
+		code=0
+		timeout 10 "$VHDCLONE" check cut.vhdx >out 2>err || code=$?
+		[ $code = 2 ] || { [ "$n" -lt 520 ] && [ $code = 63 ]; } || fail "$n: $code"
+	done
+	# A last block that is cut at the virtual end is what old writers leave.
+	image odd.vhdx '{"type": "fixed", "size": "3M", "block_size": "2M"}'
+	truncate -s -1M odd.vhdx
+	vc 0 check odd.vhdx
+}
+
+test_files_without_permission() {
+	need_root
+	command -v setpriv >/dev/null || skip "no setpriv"
+	image secret.vhdx '{"type": "dynamic", "size": "4M", "dirty": {}}'
+	raw base.img 1M
+	chmod 600 secret.vhdx
+	chmod 644 base.img
+	cp -r . "$WORK/perm"
+	chmod 755 "$WORK" "$WORK/perm"
+	cp "$VHDCLONE" "$WORK/tool"
+	for verb in $verbs_on_images; do
+		code=0
+		( cd "$WORK/perm" && exec setpriv --reuid 65534 --clear-groups \
+			"$WORK/tool" "$verb" secret.vhdx ) >out 2>err || code=$?
+		[ $code = 2 ] || { [ "$verb" = check ] && [ $code = 1 ]; } ||
+			fail "$verb: exit code $code"
+	done
+	code=0
+	( cd "$WORK/perm" && exec setpriv --reuid 65534 --clear-groups \
+		"$WORK/tool" create base.img clone.vhdx ) >out 2>err || code=$?
+	same "$code" 2
+	has 'Permission denied' err
+	rm -rf "$WORK/perm" "$WORK/tool"
+}
+
+test_files_locked() {
+	local code
+	image a.vhdx '{"type": "dynamic", "size": "4M", "block_size": "2M",
+		"blocks": {"0": 6}, "dirty": {}}'
+	cat >locker.py <<-'END'
+		import fcntl, struct, subprocess, sys
+		f = open("a.vhdx", "r+b")
+		# One byte, as QEMU does.
+		fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 100, 1, 0))
+		sys.exit(subprocess.call(sys.argv[1:]))
+	END
+	code=0
+	/usr/bin/python3 locker.py "$VHDCLONE" recover a.vhdx 2>err || code=$?
+	same "$code" 5
+	has 'in use by another program' err
+	raw base.img 1M
+	code=0
+	/usr/bin/python3 locker.py "$VHDCLONE" create --force base.img a.vhdx 2>err || code=$?
+	same "$code" 5
+	vc 0 recover a.vhdx
+}
+
+test_files_messages_are_one_line() {
+	raw base.img 1M
+	vc 4 info $'no\nthing\e[31m'
+	same "$(wc -l <err)" 1
+	has 'no.thing.\[31m' err
+}
+
+test_table() {
+	raw base.img 4M
+	vc 0 create base.img clone.vhdx
+	[ ! -s out ] || fail "printed something"
+	vc 4 table clone.vhdx
+	[ ! -s out ] || fail "printed something"
+	has "^losetup --find --show --direct-io=on '$PWD/clone.vhdx'" err
+	has "^losetup --find --show --read-only '$PWD/base.img'" err
+	has "^truncate -s [0-9]+ '$PWD/clone.vhdx'" err
+	vc 4 table -r clone.vhdx
+	has "^losetup --find --show --read-only '$PWD/clone.vhdx'" err
+}
