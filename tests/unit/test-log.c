@@ -329,6 +329,9 @@ static void test_check_rules(void **state)
 	memcpy(desc(0), "desc", 4);
 	seal();
 	assert_int_equal(check(), -EBADMSG);
+	/* Even if what lies behind the entry looks like another one. */
+	memcpy(entry + 0x3000, entry + 0x2000, VHDX_LOG_SECTOR);
+	assert_int_equal(check(), -EBADMSG);
 
 	/* Data sectors: signature, both halves of the sequence number. */
 	for (i = 0; i < 2; i++) {
