@@ -48,7 +48,7 @@ struct vc_load {
 
 static int vc_refuse(struct vc_load *load, const struct vhdx_fault *fault, int r)
 {
-	DMERR("%s: %s: %s, at byte %llu (value 0x%llx)", load->name, load->path,
+	DMERR("%s: %s: %s, at byte offset %llu (value 0x%llx)", load->name, load->path,
 	      fault->what, fault->offset, fault->value);
 	return r;
 }
@@ -62,13 +62,13 @@ static int vc_load_read(struct vc_load *load, u64 offset, void *buf, size_t byte
 	int r;
 
 	if (offset > size || bytes > size - offset) {
-		DMERR("%s: %s: %s lies past the end of the device, at byte %llu",
+		DMERR("%s: %s: %s lies past the end of the device, at byte offset %llu",
 		      load->name, load->path, what, offset);
 		return -EINVAL;
 	}
 	r = vc_read(bdev, offset >> SECTOR_SHIFT, buf, bytes);
 	if (r)
-		DMERR("%s: %s: cannot read %s at byte %llu: error %d", load->name,
+		DMERR("%s: %s: cannot read %s at byte offset %llu: error %d", load->name,
 		      load->path, what, offset, r);
 	return r;
 }
@@ -288,7 +288,7 @@ static int vc_check_last_block(struct vc_load *load)
 
 	if (vc_entry_mib(entry) + vhdx_block_mib(&img->geo) <= load->claims.nr_mib)
 		return 0;
-	DMERR("%s: %s: last block is cut by the end of the device, at byte %llu: extend it first",
+	DMERR("%s: %s: last block is cut by the end of the device, at byte offset %llu: extend it first",
 	      load->name, load->path, (u64)vc_entry_mib(entry) << VHDX_MIB_SHIFT);
 	return -EINVAL;
 }
@@ -317,7 +317,7 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	if (r)
 		return vc_refuse(load, &fault, r);
 	if ((u64)img->geo.nr_entries * 8 > regions.bat.length) {
-		DMERR("%s: %s: BAT region is too short, at byte %llu: %u bytes for %u entries",
+		DMERR("%s: %s: BAT region is too short, at byte offset %llu: %u bytes for %u entries",
 		      load->name, load->path, regions.bat.offset, regions.bat.length,
 		      img->geo.nr_entries);
 		return -EINVAL;
@@ -325,7 +325,7 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	/* Before memory is spent on what the image only claims to have. */
 	if (regions.bat.offset + regions.bat.length >
 	    (u64)compat_bdev_nr_sectors(img->bdev) << SECTOR_SHIFT) {
-		DMERR("%s: %s: BAT region lies past the end of the device, at byte %llu",
+		DMERR("%s: %s: BAT region lies past the end of the device, at byte offset %llu",
 		      load->name, load->path, regions.bat.offset);
 		return -EINVAL;
 	}
