@@ -267,7 +267,8 @@ prepare_run() {
 			release "$(cat "$kernel/release")" top "$top" \
 			dir "$PWD" share "$share" udev "$udev" \
 			module "$module" kmemleak "$kmemleak" \
-			module_depends "${module_depends-}"
+			module_depends "${module_depends-}" \
+			disks "${disks[*]-}"
 	} >"$run/conf"
 	cp "$top/tests/vm/guest" "$top/tests/vm/pump" "$run/"
 }
