@@ -288,7 +288,7 @@ static int vc_check_last_block(struct vc_load *load)
 
 	if (vc_entry_mib(entry) + vhdx_block_mib(&img->geo) <= load->claims.nr_mib)
 		return 0;
-	DMERR("%s: %s: last block is cut by the end of the device, at byte offset %llu: extend it first",
+	DMERR("%s: %s: last block is cut by the device's end, at byte offset %llu: extend it",
 	      load->name, load->path, (u64)vc_entry_mib(entry) << VHDX_MIB_SHIFT);
 	return -EINVAL;
 }
@@ -317,7 +317,7 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	if (r)
 		return vc_refuse(load, &fault, r);
 	if ((u64)img->geo.nr_entries * 8 > regions.bat.length) {
-		DMERR("%s: %s: BAT region is too short, at byte offset %llu: %u bytes for %u entries",
+		DMERR("%s: %s: BAT region is too short, at byte offset %llu: %u bytes, %u entries",
 		      load->name, load->path, regions.bat.offset, regions.bat.length,
 		      img->geo.nr_entries);
 		return -EINVAL;
