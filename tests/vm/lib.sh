@@ -32,6 +32,10 @@ die() {
 
 # Make what the options said fit for use.
 check_options() {
+	# Nothing that kbuild has to do with may have them, either.
+	case $top$(cache_dir) in
+	*[[:space:]]*)	die 'the checkout and the cache must not lie in a path with blanks' ;;
+	esac
 	[[ $timeout =~ ^[0-9]+$ ]] || die "bad timeout: $timeout"
 	if [ -n "$share" ]; then
 		[ -d "$share" ] || die "$share: not a directory"
