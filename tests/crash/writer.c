@@ -384,13 +384,27 @@ static int disk(int argc, char **argv)
 	optind = 4;
 	while ((c = getopt(argc, argv, "s:n:t:u:m:b:w:x:")) != -1) {
 		switch (c) {
-		case 's': w.seed = atoi(optarg); break;
-		case 'n': w.nr_ops = atoi(optarg); break;
-		case 't': w.threads = atoi(optarg); break;
-		case 'u': w.unit = atoi(optarg); break;
-		case 'm': w.max = atoi(optarg); break;
-		case 'b': w.block = atoi(optarg); break;
-		case 'x': parse_mix(optarg); break;
+		case 's':
+			w.seed = atoi(optarg);
+			break;
+		case 'n':
+			w.nr_ops = atoi(optarg);
+			break;
+		case 't':
+			w.threads = atoi(optarg);
+			break;
+		case 'u':
+			w.unit = atoi(optarg);
+			break;
+		case 'm':
+			w.max = atoi(optarg);
+			break;
+		case 'b':
+			w.block = atoi(optarg);
+			break;
+		case 'x':
+			parse_mix(optarg);
+			break;
 		case 'w':
 			if (w.nr_windows == MAX_WINDOWS)
 				return usage();
@@ -398,7 +412,8 @@ static int disk(int argc, char **argv)
 			if (sscanf(optarg, "%lu:%lu", &window[0], &window[1]) != 2)
 				return usage();
 			break;
-		default: return usage();
+		default:
+			return usage();
 		}
 	}
 	if (w.threads < 1 || w.threads > MAX_THREADS || !w.nr_windows)

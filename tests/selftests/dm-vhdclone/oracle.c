@@ -303,7 +303,9 @@ static int io_one(struct device *d, char *command)
 	}
 	if (error)
 		*error++ = 0;
-	sscanf(command + 1, ":%" SCNu64 ":%" SCNu64 ":%7s", &first, &count, tag);
+	/* Not all of them have all fields. */
+	if (sscanf(command + 1, ":%" SCNu64 ":%" SCNu64 ":%7s", &first, &count, tag) < 0)
+		tag[0] = 0;
 	switch (op) {
 	case 'w':
 	case 'W':
@@ -1354,9 +1356,18 @@ static u64 number(const char *text)
 	u64 n = strtoull(text, &end, 0);
 
 	switch (*end) {
-	case 'K': n <<= 10; end++; break;
-	case 'M': n <<= 20; end++; break;
-	case 'G': n <<= 30; end++; break;
+	case 'K':
+		n <<= 10;
+		end++;
+		break;
+	case 'M':
+		n <<= 20;
+		end++;
+		break;
+	case 'G':
+		n <<= 30;
+		end++;
+		break;
 	}
 	if (end == text || *end)
 		die("not a number: %s", text);
@@ -1426,7 +1437,8 @@ static void break_model(void)
 		struct sector *m = model_at(op->sector);
 
 		if (op->kind == WRITE && m->can == CAN_STAMP && m->hi == op->gen) {
-			m->lo = m->hi = op->gen - 1;
+			m->hi = op->gen - 1;
+			m->lo = m->hi;
 			return;
 		}
 	}
@@ -1439,19 +1451,37 @@ static int oracle_run(int argc, char **argv, bool verify)
 	u64 bad = 0;
 	int c;
 
-	o.seed = o.rnd = 1;
+	o.rnd = 1;
+	o.seed = o.rnd;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		u64 first, count;
 
 		switch (c) {
-		case OPT_SEED: o.seed = o.rnd = number(optarg); break;
-		case OPT_OPS: o.nr_ops = number(optarg); break;
-		case OPT_SECONDS: o.seconds = number(optarg); break;
-		case OPT_THREADS: o.threads = number(optarg); break;
-		case OPT_UNIT: o.unit = number(optarg) / SECTOR; break;
-		case OPT_BLOCK: o.block = number(optarg) / SECTOR; break;
-		case OPT_MAX: o.max = number(optarg) / SECTOR; break;
-		case OPT_HOT: o.hot = number(optarg); break;
+		case OPT_SEED:
+			o.rnd = number(optarg);
+			o.seed = o.rnd;
+			break;
+		case OPT_OPS:
+			o.nr_ops = number(optarg);
+			break;
+		case OPT_SECONDS:
+			o.seconds = number(optarg);
+			break;
+		case OPT_THREADS:
+			o.threads = number(optarg);
+			break;
+		case OPT_UNIT:
+			o.unit = number(optarg) / SECTOR;
+			break;
+		case OPT_BLOCK:
+			o.block = number(optarg) / SECTOR;
+			break;
+		case OPT_MAX:
+			o.max = number(optarg) / SECTOR;
+			break;
+		case OPT_HOT:
+			o.hot = number(optarg);
+			break;
 		case OPT_BASE:
 			o.base.path = optarg;
 			o.has_base = true;
@@ -1461,20 +1491,47 @@ static int oracle_run(int argc, char **argv, bool verify)
 				die("bad window: %s", optarg);
 			add_window(first, count);
 			break;
-		case OPT_IN: state = optarg; break;
-		case OPT_OUT: save = optarg; break;
-		case OPT_JOURNAL: journal = optarg; break;
-		case OPT_MIX: parse_mix(optarg); break;
-		case OPT_LIVE: o.live_hook = optarg; break;
-		case OPT_LIVE_EVERY: o.live_every = number(optarg); break;
-		case OPT_QUIET: o.quiet_hook = optarg; break;
-		case OPT_QUIET_EVERY: o.quiet_every = number(optarg); break;
-		case OPT_DISJOINT: o.disjoint = true; break;
-		case OPT_ERRORS: o.errors_ok = true; break;
-		case OPT_CRASH: o.crash = true; break;
-		case OPT_NO_FINAL: final = false; break;
-		case OPT_BREAK: broken = true; break;
-		default: return usage();
+		case OPT_IN:
+			state = optarg;
+			break;
+		case OPT_OUT:
+			save = optarg;
+			break;
+		case OPT_JOURNAL:
+			journal = optarg;
+			break;
+		case OPT_MIX:
+			parse_mix(optarg);
+			break;
+		case OPT_LIVE:
+			o.live_hook = optarg;
+			break;
+		case OPT_LIVE_EVERY:
+			o.live_every = number(optarg);
+			break;
+		case OPT_QUIET:
+			o.quiet_hook = optarg;
+			break;
+		case OPT_QUIET_EVERY:
+			o.quiet_every = number(optarg);
+			break;
+		case OPT_DISJOINT:
+			o.disjoint = true;
+			break;
+		case OPT_ERRORS:
+			o.errors_ok = true;
+			break;
+		case OPT_CRASH:
+			o.crash = true;
+			break;
+		case OPT_NO_FINAL:
+			final = false;
+			break;
+		case OPT_BREAK:
+			broken = true;
+			break;
+		default:
+			return usage();
 		}
 	}
 	if (optind + 1 != argc || !o.unit || !o.threads || !o.max ||
