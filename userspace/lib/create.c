@@ -4,6 +4,7 @@
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -391,14 +392,28 @@ static int vc_create_and_publish(struct vc_file *file, const char *path,
 	return ret;
 }
 
+/* A signal must not leave a file behind: it is delivered when that is gone, or done. */
+static void vc_hold_signals(sigset_t *old)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, old);
+}
+
 static int vc_create_file(const char *path, const struct vc_plan *plan, struct vc_err *err)
 {
 	struct vc_file file = { .path = (char *)path };
 	char *temporary = vc_temporary_name(path);
 	char *directory = vc_dirname(path);
 	bool named = false;
+	sigset_t signals;
 	int ret;
 
+	vc_hold_signals(&signals);
 	if (!temporary || !directory) {
 		ret = vc_error_nomem(err);
 		goto out;
@@ -420,6 +435,7 @@ static int vc_create_file(const char *path, const struct vc_plan *plan, struct v
 	if (!ret)
 		ret = vc_sync_directory(directory, err);
 out:
+	sigprocmask(SIG_SETMASK, &signals, NULL);
 	free(temporary);
 	free(directory);
 	return ret;

@@ -15,11 +15,13 @@
 
 /* What libdevmapper complained about last: it has no other way to tell. */
 static char vc_dm_message[512];
+static int vc_dm_errno;
 
 static __printf(5, 6)
 void vc_dm_log(int level, __always_unused const char *file, __always_unused int line,
 	       __always_unused int class, const char *f, ...)
 {
+	int errnum = errno;
 	va_list ap;
 
 	/* Levels as syslog's; 4 is a warning.  Higher bits are flags. */
@@ -28,12 +30,14 @@ void vc_dm_log(int level, __always_unused const char *file, __always_unused int 
 	va_start(ap, f);
 	vsnprintf(vc_dm_message, sizeof(vc_dm_message), f, ap);
 	va_end(ap);
+	vc_dm_errno = errnum;
 }
 
 static void vc_dm_init(void)
 {
 	dm_log_with_errno_init(vc_dm_log);
 	vc_dm_message[0] = '\0';
+	vc_dm_errno = 0;
 }
 
 static bool vc_dm_in_kernel(void)
@@ -66,6 +70,9 @@ static int vc_dm_fail(struct vc_err *err, struct dm_task *dmt, const char *name,
 {
 	int errnum = dmt ? dm_task_get_errno(dmt) : 0;
 
+	/* To create is several tasks inside: then this one knows nothing. */
+	if (!errnum)
+		errnum = vc_dm_errno;
 	vc_error(err, errnum ? errnum : EIO, name, "cannot %s", what);
 	if (vc_dm_message[0])
 		vc_error_append(err, ": %s", vc_dm_message);
@@ -239,6 +246,28 @@ int vc_dm_list(struct vc_dm_device **devs, unsigned int *nr, struct vc_err *err)
 	return ret;
 }
 
+/* Is the target in the kernel now?  A table that names it would have loaded it. */
+static bool vc_dm_has_target(void)
+{
+	const struct dm_versions *target;
+	const struct dm_versions *last;
+	struct dm_task *dmt;
+	bool found = false;
+
+	dmt = dm_task_create(DM_DEVICE_LIST_VERSIONS);
+	if (dmt && dm_task_run(dmt)) {
+		target = dm_task_get_versions(dmt);
+		do {
+			last = target;
+			found = !strcmp(target->name, VHDCLONE_TARGET_NAME);
+			target = (const void *)((const char *)target + target->next);
+		} while (!found && last != target);
+	}
+	if (dmt)
+		dm_task_destroy(dmt);
+	return found;
+}
+
 static struct dm_task *vc_dm_create_task(const char *name, const char *uuid, u64 sectors,
 					 const char *params, bool read_only)
 {
@@ -282,7 +311,11 @@ int vc_dm_create(const char *name, const char *uuid, u64 sectors, const char *pa
 	}
 	if (dmt)
 		dm_task_destroy(dmt);
-	if (ret && vc_kmsg_last(kmsg, VHDCLONE_TARGET_NAME, kernel))
+	if (ret && vc_dm_in_kernel() && !vc_dm_has_target())
+		vc_error(err, ENODEV, name,
+			 "the kernel has no target " VHDCLONE_TARGET_NAME
+			 ": load the module " VHDCLONE_MODULE_NAME);
+	else if (ret && vc_kmsg_last(kmsg, VHDCLONE_TARGET_NAME, kernel))
 		vc_error_append(err, "; the kernel says: %s", kernel);
 	vc_kmsg_close(kmsg);
 	if (ret) {

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -111,6 +112,8 @@ static int vc_file_reopen(struct vc_file *file, int path_fd, unsigned int flags,
 	if (file->is_block && flags & VC_FILE_EXCLUSIVE)
 		oflags |= O_EXCL;
 	file->fd = open(proc, oflags);
+	if (file->fd < 0 && errno == EBUSY && file->is_block)
+		return vc_error(err, EBUSY, file->path, "the device is in use");
 	if (file->fd < 0)
 		return vc_error_sys(err, errno, file->path, "cannot open%s",
 				    flags & VC_FILE_WRITE ? " for writing" : "");
@@ -212,6 +215,15 @@ int vc_file_sync(const struct vc_file *file, struct vc_err *err)
 	return 0;
 }
 
+static bool vc_signal_waits(void)
+{
+	sigset_t set;
+
+	return !sigpending(&set) && (sigismember(&set, SIGINT) > 0 ||
+				     sigismember(&set, SIGTERM) > 0 ||
+				     sigismember(&set, SIGHUP) > 0);
+}
+
 static bool vc_file_zero_fast(const struct vc_file *file, u64 offset, u64 len)
 {
 	u64 range[2] = { offset, len };
@@ -235,6 +247,9 @@ int vc_file_zero(const struct vc_file *file, u64 offset, u64 len, struct vc_err 
 	if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
 		return vc_error_sys(err, errno, file->path, "cannot allocate space");
 	for (; len; offset += n, len -= n) {
+		/* This may take long.  Whoever has to clean up has blocked signals. */
+		if (vc_signal_waits())
+			return vc_error(err, EINTR, file->path, "interrupted");
 		n = len < sizeof(zeros) ? len : sizeof(zeros);
 		ret = vc_file_write(file, "zeros", offset, zeros, n, err);
 		if (ret)

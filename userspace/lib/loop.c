@@ -66,16 +66,11 @@ static int vc_loop_configure(struct vc_loop *loop, const struct vc_file *file,
 		config.info.lo_flags |= LO_FLAGS_READ_ONLY;
 	if (direct_io)
 		config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
-	/* Only the end of the path fits: that is what tells files apart. */
 	snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "%s", file->real);
 	return ioctl(loop->fd, LOOP_CONFIGURE, &config) ? -errno : 0;
 }
 
-/*
- * Does direct I/O really work there?  The loop driver believes a filesystem that says
- * so, overlayfs says so for what is below, and then each read fails.
- */
-static bool vc_loop_direct_works(const struct vc_file *file)
+bool vc_loop_direct_works(const struct vc_file *file)
 {
 	char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
 	void *buf = NULL;
@@ -126,6 +121,9 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 					direct_io && vc_loop_direct_works(file), sector_size);
 		if (ret)
 			vc_loop_close(loop);
+		/* Or udev has it open for a moment. */
+		if (ret == -EBUSY)
+			vc_sleep_ms(tries);
 	}
 	close(control);
 	if (ret)

@@ -54,6 +54,12 @@ struct vc_loop_info {
 int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct_io,
 		   u32 sector_size, struct vc_err *err);
 
+/*
+ * Does direct I/O really work there?  The loop driver believes a filesystem that says
+ * so, overlayfs says so for what is below, and then each read fails.
+ */
+bool vc_loop_direct_works(const struct vc_file *file);
+
 /**
  * vc_loop_find() - a loop device that shows the whole file already
  * @loop: result if found, open read-only, to be closed with vc_loop_close()

@@ -32,10 +32,10 @@ static void print_quoted(FILE *out, const char *path)
 static void table_say_losetup(const struct vc_image *image, bool written)
 {
 	fputs("losetup --find --show", stderr);
-	if (written)
-		fputs(" --direct-io=on", stderr);
-	else
+	if (!written)
 		fputs(" --read-only", stderr);
+	else if (vc_loop_direct_works(&image->file))
+		fputs(" --direct-io=on", stderr);
 	if (vc_layer_sector_size(image) != 512)
 		fprintf(stderr, " --sector-size %u", vc_layer_sector_size(image));
 	putc(' ', stderr);
