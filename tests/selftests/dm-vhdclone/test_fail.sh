@@ -20,10 +20,12 @@ at() {
 
 # lower(name, file): a linear device over a loop device, see sick()
 lower() {
-	local dev
+	local dev size
 	dev=$(loop "$2")
+	size=$(blockdev --getsz "$dev")
 	printf -v "LOOP_$1" %s "$dev"
-	activate "$1" "0 $(blockdev --getsz "$dev") linear $dev 0"
+	printf -v "SIZE_$1" %s "$size"
+	activate "$1" "0 $size linear $dev 0"
 }
 
 # sick(name, kind, first, count...): ranges of sectors, in order, fail from now on
@@ -32,10 +34,10 @@ lower() {
 #	writes		writes, but not flushes of the device
 #	flushes		writes and flushes
 sick() {
-	local name=$1 kind=$2 dev=LOOP_$1 size pos=0 lines=()
+	local name=$1 kind=$2 dev=LOOP_$1 size=SIZE_$1 pos=0 lines=()
 	shift 2
 	dev=${!dev}
-	size=$(blockdev --getsz "$(device "$name")")
+	size=${!size}
 	while [ $# -gt 0 ]; do
 		[ "$pos" = "$1" ] || lines+=("$pos $(($1 - pos)) linear $dev $pos")
 		case $kind in
@@ -47,8 +49,8 @@ sick() {
 	done
 	[ "$pos" = "$size" ] || lines+=("$pos $((size - pos)) linear $dev $pos")
 	printf '%s\n' "${lines[@]}" | dmsetup load "$PREFIX-$name"
-	dmsetup suspend --noflush --nolockfs "$PREFIX-$name"
-	resume "$name"
+	# This suspends the old table.
+	dmsetup resume --noflush --nolockfs "$PREFIX-$name"
 	# Without a cache, a flush ends before it gets to dm-flakey, to which it is a write.
 	[ "$kind" != writes ] ||
 		echo "write through" >"/sys/dev/block/$(devno "$(device "$name")")/queue/write_cache"
@@ -56,7 +58,8 @@ sick() {
 
 # sick_all(name, kind)
 sick_all() {
-	sick "$1" "$2" 0 "$(blockdev --getsz "$(device "$1")")"
+	local size=SIZE_$1
+	sick "$1" "$2" 0 "${!size}"
 }
 
 heal() {
@@ -81,9 +84,8 @@ place() {
 
 # free_area: what the builder left free is at the end
 free_area() {
-	local size
-	size=$(blockdev --getsz "$(device low)")
-	echo $((size - $1 * MIB)) $(($1 * MIB))
+	# shellcheck disable=SC2154	# lower() sets it
+	echo $((SIZE_low - $1 * MIB)) $(($1 * MIB))
 }
 
 # ---- what happens to a clone --------------------------------------------------------
@@ -98,29 +100,38 @@ events_are() {
 
 # one_event(name, events before, mode): the clone is in that mode, and said so once
 one_event() {
-	same_text "$(status "$1" mode)" "$3" "mode"
+	local status id line lines count=0
+	status=$(dmsetup status "$PREFIX-$1")
+	same_text "${status##* }" "$3" "mode"
 	wait_for 5 events_are "$1" $(($2 + 1)) ||
 		fail "got $(($(events "$1") - $2)) events for mode $3"
-	same_text "$(klog | grep -c " $(devno "$(device "$1")"): switching to $3 mode")" 1 \
-		"log lines"
+	id=$(dmsetup info -c --noheadings --separator : -o major,minor "$PREFIX-$1")
+	mapfile -t lines < <(klog)
+	for line in "${lines[@]}"; do
+		[[ $line != *" $id: switching to $3 mode"* ]] || count=$((count + 1))
+	done
+	same_text "$count" 1 "log lines"
 }
 
-# has_failed(name, events before): and nothing is changed any more
-has_failed() {
-	one_event "$1" "$2" fail
-	[ "$(status "$1" errors)" -gt 0 ] || fail "no errors counted"
+# changes_nothing(name): every request that would change or save something fails
+changes_nothing() {
 	io "$1" "f?EIO" "w:0:8:X?EIO" "W:$(at 1 0):8:X?EIO" "w:$(at 6 0):8:X?EIO" \
 		"d:$(at 1 0):$MIB?EIO" "z:$(at 1 0):$MIB?EIO" "z:0:8?EIO" "f?EIO"
+}
+
+# has_failed(name, events before): it said so once, and changes nothing any more
+has_failed() {
+	one_event "$1" "$2" fail
+	changes_nothing "$1"
 	must_fail message "$1" commit
 	events_are "$1" $(($2 + 1)) || fail "another event"
+	[ "$(status "$1" errors)" -gt 0 ] || fail "no errors counted"
 }
 
 # works(name): in rw mode, all of it
 works() {
+	both "$1" "w:9:3:WORK" "w:$(at 1 5):9:WORK" "W:$(at 6 77):5:WORK" f
 	same_text "$(status "$1" mode)" rw "mode"
-	matches "$1"
-	both "$1" "w:9:3:WORK" "w:$(at 1 5):9:WORK" "W:$(at 6 77):5:WORK"
-	io "$1" f
 	matches "$1"
 }
 
@@ -130,14 +141,18 @@ finish_good() {
 	holds "$TMP/delta.vhdx" "raw:$TMP/base.raw"
 }
 
-# recover([closed]): a replay of the log makes the image hold expected.raw; then it is
-# used again.  closed: perhaps only one header is new, and there is no log to replay
-recover() {
+# replayed([closed]): a replay of the log makes the image hold expected.raw.  closed:
+# perhaps there is nothing to replay, and only one header is new
+replayed() {
 	vx check --quiet "$TMP/delta.vhdx" || fail "image is not recoverable"
-	holds "$TMP/delta.vhdx" "raw:$TMP/base.raw"
 	vx replay "$TMP/delta.vhdx"
 	[ "${1:-}" = closed ] || good "$TMP/delta.vhdx"
 	holds "$TMP/delta.vhdx" "raw:$TMP/base.raw"
+}
+
+# recover([closed]): and then it can be used again
+recover() {
+	replayed "$@"
 	activate c "$LINE"
 	works c
 	finish_good
@@ -319,8 +334,7 @@ test_low_water_mark() {
 break_log() {
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" "w:$(at 1 8):8:SAFE"
-	io c f
+	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" "w:$(at 1 8):8:SAFE" f
 	cp "$TMP/expected.raw" "$TMP/flushed"
 	# shellcheck disable=SC2046	# two words
 	sick low error $(area log)
@@ -331,10 +345,9 @@ test_log_write_error() {
 	break_log
 	io c "f?EIO"
 	has_failed c "$EVENTS"
-	# With what was never flushed
-	matches c
 	heal low
-	has_failed c "$EVENTS"
+	changes_nothing c
+	# With what was never flushed
 	matches c
 	vx check --quiet "$TMP/delta.vhdx"
 	suspend c
@@ -353,21 +366,19 @@ test_log_write_error_at_close() {
 	deactivate c
 	klog_has "switching to fail mode"
 	is_dirty
-	heal low
 	cp "$TMP/flushed" "$TMP/expected.raw"
-	recover
+	replayed
 }
 
 # Nobody flushed: the timer finds out
 test_log_write_error_timer() {
 	break_log
 	wait_for 10 mode_is c fail || fail "no commit"
-	has_failed c "$EVENTS"
+	one_event c "$EVENTS" fail
 	matches c
 	deactivate c
-	heal low
 	cp "$TMP/flushed" "$TMP/expected.raw"
-	recover
+	replayed
 }
 
 # A FUA write that could not be made durable; what it wrote may be seen or not
@@ -378,17 +389,15 @@ test_log_write_error_fua() {
 	"$ORACLE" cmp "$(device c)" "$TMP/expected.raw" 0 $((5 * MIB))
 	deactivate c
 	is_dirty
-	heal low
 	cp "$TMP/flushed" "$TMP/expected.raw"
-	recover
+	replayed
 }
 
 # All of the delta is gone: the base can still be read
 test_dead_device() {
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE"
-	io c f
+	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
 	sick_all low error
 	io c "r:$(at 4 0):$MIB:BASE" "r:$(at 3 0):8:BASE" "r:$(at 3 8):8:?EIO" \
 		"r:0:8:?EIO" "w:$(at 4 0):8:LOST?EIO"
@@ -410,8 +419,7 @@ test_dead_device() {
 in_place_error() {
 	EVENTS=$(events c)
 	klog_mark
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE"
-	io c f
+	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
 	both c "w:$(at 4 16):48:SAFE"
 	sick low error "$1" "$2"
 	# Only the log is written.
@@ -464,14 +472,14 @@ test_header_write_error_at_start() {
 		# shellcheck disable=SC2086	# words
 		sick low writes $ranges
 		io c "w:0:8:NO?EIO"
-		has_failed c "$EVENTS"
+		one_event c "$EVENTS" fail
+		changes_nothing c
 		klog_has "cannot write a header"
-		matches c
 		heal low
-		has_failed c "$EVENTS"
 		deactivate c
-		recover
+		replayed
 	done
+	recover
 }
 
 # Not even read: then nothing at all is written
@@ -497,17 +505,17 @@ test_header_write_error_at_close() {
 		klog_mark
 		activate c "$LINE"
 		# All of them new sectors, so that there is something in the log
-		both c "w:$pos:100:SAFE" "w:$(at 3 "$pos"):64:SAFE"
-		io c f
+		both c "w:$pos:100:SAFE" "w:$(at 3 "$pos"):64:SAFE" f
 		both c "w:$(at 4 "$pos"):48:SAFE"
 		# shellcheck disable=SC2086	# words
 		sick low writes $ranges
 		deactivate c
 		klog_has "cannot write a header"
 		heal low
-		recover closed
+		replayed closed
 		pos=$((pos + 200))
 	done
+	recover closed
 }
 
 # ---- data ------------------------------------------------------------------------------------
@@ -680,7 +688,6 @@ test_bitmap_read_error() {
 	both c "w:$(at 1 10):8:NEW"
 	io c f
 	heal low
-	matches c
 	works c
 	finish_good
 }
@@ -778,9 +785,9 @@ test_flush_error_when_clean() {
 	sick_all low flushes
 	io c "f?EIO"
 	has_failed c "$EVENTS"
-	matches c
 	heal low
-	has_failed c "$EVENTS"
+	changes_nothing c
+	matches c
 	suspend c
 	cmp "$TMP/delta.vhdx" "$TMP/before" || fail "image has changed"
 	# It says so by its state that it needs no recovery.
@@ -794,13 +801,12 @@ test_flush_error_after_commit() {
 	need_target flakey
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE"
-	io c f
+	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
 	sick_all low flushes
 	io c "f?EIO"
 	has_failed c "$EVENTS"
 	heal low
-	has_failed c "$EVENTS"
+	changes_nothing c
 	matches c
 	deactivate c
 	is_dirty
