@@ -84,8 +84,8 @@ WORKLOADS = {
     "wrap": {
         "layers": [
             {"type": "differencing", "size": "9G", "block_size": "1M", "gap": 1,
-             "capacity": 60 * MIB, "garbage": True, "layout": ["bat", "log",
-                                                              "metadata", "data"]},
+             "capacity": 60 * MIB, "garbage": True, "bitmaps": [0, 1],
+             "stale_bits": True, "layout": ["bat", "log", "metadata", "data"]},
             {"type": "differencing", "size": "9G", "block_size": "2M",
              "blocks": {"2046-2050": {"state": 7, "fill": {"tag": "MIDL"},
                                       "sectors": [[5, 700], [2000, 1000]]}}},
@@ -133,6 +133,11 @@ WORKLOADS = {
 SEED = 7
 
 
+def workload(name):
+    """By its name, or that of a variant: other+name."""
+    return WORKLOADS[name.rpartition("+")[2]]
+
+
 def paths_of(directory, spec):
     out = []
     for n, layer in enumerate(spec["layers"]):
@@ -144,7 +149,7 @@ def paths_of(directory, spec):
 
 def prepare(args):
     for name in args.name or WORKLOADS:
-        spec = WORKLOADS[name]
+        spec = workload(name)
         directory = os.path.join(args.dir, name)
         os.makedirs(directory)
         paths = paths_of(directory, spec)
@@ -403,7 +408,7 @@ class Checker:
     def __init__(self, args):
         self.args = args
         self.directory = os.path.join(args.dir, args.name)
-        self.spec = WORKLOADS[args.name]
+        self.spec = workload(args.name)
         self.paths = paths_of(self.directory, self.spec)
         self.library = Library(args.library)
         kind = Files if self.spec.get("files") else Disk
@@ -638,7 +643,7 @@ def main():
     p.add_argument("name", nargs="*")
     p = verbs.add_parser("check")
     p.add_argument("dir")
-    p.add_argument("name", choices=WORKLOADS)
+    p.add_argument("name")
     p.add_argument("--points", type=int, default=80)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--only", type=int, help="this point, and keep its image")

@@ -38,6 +38,7 @@ SPEC is a dict (a JSON file, or JSON text):
     blocks      {"N" or "N-M": BLOCK}; blocks not named have "default" (fixed: state 6,
                 else 0)
     seq, file_write_guid, data_write_guid, disk_id
+    regions     [{"guid": ..., "mib": ..., "length": ..., "required": 0}]: more regions
     parent      path of the parent image, or {"key": "value"} for the locator
     locator     GUID of the locator's type
     dirty       {}: BAT and bitmap pages are only in the log.  Keys:
@@ -236,6 +237,10 @@ class Store:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def __del__(self):
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
 
     def raw(self, offset, length):
         out = []
@@ -993,6 +998,31 @@ class Chain:
                     os.pwrite(fd, data, at + where - place)
 
 
+def compare(expected, chain):
+    """Offset of the first sector in which chain and a raw file differ, or None."""
+    want = Store(expected)
+    if want.size != chain.size:
+        raise VhdxError("sizes differ: %d, want %d" % (chain.size, want.size))
+    for at, n, store, place in chain.map():
+        end = at + n
+        while at < end:
+            skip = want.next_data(at, end) - at
+            if store:
+                skip = min(skip, store.next_data(place, place + end - at) - place)
+            at, place = at + skip, place + skip
+            n = min(MIB - at % MIB, end - at)
+            if n <= 0:
+                break
+            a = want.read(at, n)
+            b = store.read(place, n) if store else bytes(n)
+            if a != b:
+                for i in range(0, n, 512):
+                    if a[i:i + 512] != b[i:i + 512]:
+                        return at + i, b[i:i + 16], a[i:i + 16]
+            at, place = at + n, place + n
+    return None
+
+
 # ---- builder ------------------------------------------------------------------
 
 class _Rng:
@@ -1069,7 +1099,7 @@ class _Builder:
                  "gap", "order", "seed", "free", "capacity", "garbage", "stale_bits",
                  "tail_bits", "bitmaps", "blocks", "default", "seq",
                  "file_write_guid", "data_write_guid", "disk_id", "parent", "locator",
-                 "dirty", "set"}
+                 "dirty", "set", "regions"}
         if set(spec) - known:
             raise VhdxError("unknown key in spec: %s" % ", ".join(set(spec) - known))
         self.spec = spec
@@ -1365,9 +1395,12 @@ class _Builder:
         store.write(self.places["metadata"],
                     metadata_region(self.block_size, flags, self.virtual_size, disk_id,
                                     self.lss, self.pss, parent))
-        table = region_table([(G_BAT, self.places["bat"], self.lengths["bat"], 1),
-                              (G_METADATA, self.places["metadata"],
-                               self.lengths["metadata"], 1)])
+        regions = [(G_BAT, self.places["bat"], self.lengths["bat"], 1),
+                   (G_METADATA, self.places["metadata"], self.lengths["metadata"], 1)]
+        for r in spec.get("regions", ()):
+            regions.append((guid(r["guid"]), r["mib"] * MIB, size(r["length"]),
+                            r.get("required", 0)))
+        table = region_table(regions)
         for at in TABLE:
             store.write(at, table)
         store.write(0, b"vhdxfile" + "vhdclone tests".encode("utf-16-le"))
@@ -1388,7 +1421,8 @@ class _Builder:
         taken += [(at, self.block_size) for at in self.block_at.values()]
         taken.sort()
         cursor = 0
-        for at, n in taken + [(self.capacity, 0)]:
+        # Some of the free end will do: it may be as large as a disk.
+        for at, n in taken + [(min(self.capacity, self.end + 64 * MIB), 0)]:
             while cursor < at:
                 step = min(MIB, at - cursor)
                 store.write(cursor, JUNK[:step])
@@ -1582,6 +1616,8 @@ def usage():
   read [--hex] OFFSET LENGTH TOP [LAYER...] [raw:BASE]
   merge OUT TOP [LAYER...] [raw:BASE]
                                 content as a sparse raw file
+  compare RAW TOP [LAYER...] [raw:BASE]
+                                is that the content?
   map TOP [LAYER...]            extents: offset, length, layer (or -), offset there
   table [--line] DEV...         layer words of images on devices, or raw:DEV; IMAGE=DEV
                                 reads IMAGE but names DEV; --line: a whole table line
@@ -1589,6 +1625,11 @@ def usage():
   log FILE                      the entries that a replay would use
   replay FILE                   the same, for good: writes the pages, empties the log
   tag TAG FIRST COUNT           sectors as {"tag": ...} fills them, on stdout
+  serve                         commands from stdin, a line each: a number and the
+                                words, separated by US (037); the output of each lies
+                                between a line with RS (036) and the number and one
+                                with RS and the status.  Starting Python costs much
+                                in an emulated guest
 """)
     return 1
 
@@ -1680,6 +1721,14 @@ def cmd_read(args):
 
 def cmd_merge(args):
     Chain(*args[1:]).merge(args[0])
+    return 0
+
+
+def cmd_compare(args):
+    bad = compare(args[0], Chain(*args[1:]))
+    if bad:
+        print("sector %d: found %r, want %r" % (bad[0] // 512, bad[1], bad[2]))
+        return 2
     return 0
 
 
@@ -1776,6 +1825,26 @@ def cmd_tag(args):
     return 0
 
 
+def serve(function):
+    """Commands from stdin, a line each, to function as main() would get them."""
+    for line in sys.stdin:
+        words = line.rstrip("\n").split("\x1f")
+        # A caller that was killed in the middle has left its answer behind.
+        print("\x1e" + words[0])
+        try:
+            status = function(["vhdx.py"] + words[1:])
+        except Exception as err:                    # pylint: disable=broad-except
+            print("vhdx.py: %s: %s" % (type(err).__name__, err))
+            status = 1
+        print("\x1e%d" % status)
+        sys.stdout.flush()
+
+
+def cmd_serve(_):
+    serve(main)
+    return 0
+
+
 def main(argv):
     command = globals().get("cmd_" + (argv[1] if len(argv) > 1 else ""))
     if not command:
@@ -1788,6 +1857,7 @@ def main(argv):
         return usage()
     except (VhdxError, OSError) as err:
         print("vhdx.py: %s" % err, file=sys.stderr)
+        sys.stderr.flush()
         return 2
 
 
