@@ -124,7 +124,7 @@ test_table() {
 	[ ! -s out ] || fail "printed something"
 	vc 4 table clone.vhdx
 	[ ! -s out ] || fail "printed something"
-	has "^losetup --find --show (--direct-io=on )? '$PWD/clone.vhdx'" err
+	has "^losetup --find --show (--direct-io=on )?'$PWD/clone.vhdx'" err
 	has "^losetup --find --show --read-only '$PWD/base.img'" err
 	has "^truncate -s [0-9]+ '$PWD/clone.vhdx'" err
 	vc 4 table -r clone.vhdx
