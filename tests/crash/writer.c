@@ -202,7 +202,8 @@ static void choose(struct thread *t, struct op *op)
 
 static bool overlaps(const struct op *a, const struct op *b)
 {
-	return a->sector < b->sector + b->count && b->sector < a->sector + a->count;
+	return a->count && b->count && a->sector < b->sector + b->count &&
+	       b->sector < a->sector + a->count;
 }
 
 /* Wait until nobody works on these sectors, then take them.  Lock held. */
