@@ -229,6 +229,28 @@ static u32 vc_entry_from_bat(u64 entry)
 	}
 }
 
+/*
+ * The claims are in MiB, rounded up: a device may end inside the last block, which old
+ * writers cut at the virtual end.  What can be read of a block must be there.
+ */
+static int vc_check_end(struct vc_load *load, u64 offset, u64 entry, u32 number,
+			bool is_bitmap)
+{
+	const struct vc_image *img = load->img;
+	sector_t nr = is_bitmap ? 1ULL << MIB_SECTOR_SHIFT :
+		      vc_block_end(img, number) - ((sector_t)number << img->block_shift);
+	struct vhdx_fault fault = {
+		.what = "BAT entry: the block lies past the end of the device",
+		.offset = offset,
+		.value = entry,
+	};
+
+	if (vhdx_bat_state(entry) < VHDX_BLOCK_FULLY_PRESENT ||
+	    vc_mib_to_sector(vhdx_bat_mib(entry)) + nr <= compat_bdev_nr_sectors(img->bdev))
+		return 0;
+	return vc_refuse(load, &fault, -EINVAL);
+}
+
 static int vc_load_bat(struct vc_load *load)
 {
 	struct vc_image *img = load->img;
@@ -266,6 +288,9 @@ static int vc_load_bat(struct vc_load *load)
 					vhdx_bat_mib(entry) : 0;
 			else
 				img->map[number] = vc_entry_from_bat(entry);
+			r = vc_check_end(load, offset + i * 8, entry, number, is_bitmap);
+			if (r)
+				return r;
 		}
 		left -= nr;
 		offset += bytes;
@@ -298,6 +323,7 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	struct vc_image *img = load->img;
 	struct vhdx_regions regions;
 	struct vhdx_fault fault = {};
+	u64 mib;
 	int r;
 
 	r = vc_load_header(load);
@@ -337,8 +363,11 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 
 	img->map = kvmalloc_array(img->geo.nr_blocks, sizeof(*img->map), GFP_KERNEL);
 	img->bitmaps = kvcalloc(img->geo.nr_chunks, sizeof(*img->bitmaps), GFP_KERNEL);
-	load->claims.nr_mib = min_t(u64, VHDX_MAX_FILE_MIB,
-				    compat_bdev_nr_sectors(img->bdev) >> MIB_SECTOR_SHIFT);
+	mib = compat_bdev_nr_sectors(img->bdev);
+	if (img->use == VC_USE_READ)
+		mib += (1ULL << MIB_SECTOR_SHIFT) - 1;
+	mib >>= MIB_SECTOR_SHIFT;
+	load->claims.nr_mib = min_t(u64, VHDX_MAX_FILE_MIB, mib);
 	load->claims.map = kvcalloc(BITS_TO_LONGS(load->claims.nr_mib), sizeof(long),
 				    GFP_KERNEL);
 	if (!img->map || !img->bitmaps || !load->claims.map)

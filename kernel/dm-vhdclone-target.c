@@ -182,10 +182,6 @@ static int vc_open_layer(struct dm_target *ti, struct vhdclone *vc, unsigned int
 		ti->error = "A layer is the clone's own device";
 		return -EINVAL;
 	}
-	if ((mode & BLK_OPEN_WRITE) && bdev_read_only(layer->dev->bdev)) {
-		ti->error = "The top layer's device is read-only, and the table is not";
-		return -EROFS;
-	}
 	for (j = 0; j < i; j++) {
 		if (vc->layers[j].dev->bdev->bd_dev == layer->dev->bdev->bd_dev) {
 			ti->error = "A device is named by two layers";

@@ -119,7 +119,7 @@ find_ko() {
 }
 
 # stat_of(device, field): a counter of /sys/block/*/stat, by its number
-# (1 reads, 5 writes, 12 discards, 16 flushes)
+# (1 reads, 5 writes, 7 sectors written)
 stat_of() {
 	local fields
 	read -ra fields <"/sys/dev/block/$(devno "$1")/stat"

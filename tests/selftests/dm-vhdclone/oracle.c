@@ -1187,11 +1187,15 @@ static void do_io(struct thread *t, struct op *op)
 
 static void run_hook(const char *hook, u64 number)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	char command[1024];
 	int status;
 
 	snprintf(command, sizeof(command), "ORACLE_EVENT=%" PRIu64 "; %s", number, hook);
+	/* Two resumes at a time: dm fails one of them. */
+	pthread_mutex_lock(&lock);
 	status = system(command);
+	pthread_mutex_unlock(&lock);
 	if (status)
 		die("hook failed with status %d: %s", WEXITSTATUS(status), hook);
 }

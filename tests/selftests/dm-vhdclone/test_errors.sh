@@ -206,39 +206,4 @@ test_dead_delta() {
 	vx check --quiet "$TMP/delta.vhdx" || fail "what is left is not valid"
 }
 
-# Parts of the payload come and go under random I/O; metadata is never hurt
-test_flaky_delta() {
-	local size
-	setup
-	deactivate e
-	image delta2 '{"size": "16M", "block_size": "1M", "free": "200M"}'
-	cp "$TMP/delta2.vhdx" "$TMP/delta.vhdx"
-	vx loop-grow "$DEV"
-	size=$(blockdev --getsz "$DEV")
-	pieces delta "$DEV" >"$TMP/keep-good"
-	# Block and bitmap places are taken from the front; the bitmap is the first.
-	pieces delta "$DEV" 8 3 error 13 1 error 16 8 error >"$TMP/keep-bad"
-	break_dev delta "$DEV"
-	LINE=$(table "$(layer delta2 "$(device delta)")" "raw $(device base) 0 $((16 * MIB))")
-	activate e "$LINE"
-	both e w:0:1:A f
-	cat >"$TMP/hook" <<-END
-	table=keep-good
-	[ \$((ORACLE_EVENT % 2)) = 0 ] || table=keep-bad
-	dmsetup suspend --noflush --nolockfs $PREFIX-delta &&
-		dmsetup load $PREFIX-delta $TMP/\$table && dmsetup resume $PREFIX-delta
-	END
-	"$ORACLE" run "$(device e)" --base "$TMP/expected.raw" --block 1M --errors-ok --ops 1000 \
-		--threads 2 --mix r=40,w=40,s=2,f=3 --max 128K --save "$TMP/state" \
-		--live-every 120 --live-hook ". $TMP/hook" --no-final
-	same_text "$(status e mode)" rw mode
-	break_dev delta "$DEV"
-	same_text "$(blockdev --getsz "$(device delta)")" "$size" "size"
-	"$ORACLE" verify "$(device e)" --base "$TMP/expected.raw" --state "$TMP/state"
-	deactivate e
-	good "$TMP/delta.vhdx"
-	activate e "$LINE"
-	"$ORACLE" verify "$(device e)" --base "$TMP/expected.raw" --state "$TMP/state"
-}
-
 run_tests "$@"

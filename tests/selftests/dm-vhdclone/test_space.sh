@@ -41,9 +41,10 @@ test_full() {
 }
 
 # Exactly full, to the last MiB, with whole blocks (no bitmap needed)
+# The chunk's bitmap block is reserved with its first block, whatever that is
 test_exactly_full() {
 	local i
-	setup 5
+	setup 6
 	for i in 0 1 2 3 4; do
 		both sp "w:$((i * MIB)):$MIB:A"
 	done
