@@ -203,4 +203,6 @@ test_failing_payload() {
 	closed
 }
 
+# The others take minutes: by name, or with ALL=1.
+[ $# -gt 0 ] || [ -n "${ALL:-}" ] || set -- test_on_raw test_threads
 run_tests "$@"
