@@ -148,7 +148,7 @@ test_shrinker() {
 	[ -w /proc/sys/vm/drop_caches ] || skip "no drop_caches"
 	truncate -s 3G "$TMP/base.raw"
 	setup '{"size": "3G", "block_size": "2M", "free": "4G"}' "raw:$TMP/base.raw"
-	"$ORACLE" run "$(device r)" --block 2M --threads 3 --ops 1200 --seed 21 --max 16K \
+	"$ORACLE" run "$(device r)" --block 2M --threads 3 --ops 600 --seed 21 --max 16K \
 		--mix r=50,w=40,f=3 --live-every 100 --live-hook "echo 2 >/proc/sys/vm/drop_caches" \
 		--window 0:6000 --window 1000000:6000 --window 3000000:6000 --window 6000000:6000
 	deactivate r
@@ -162,7 +162,6 @@ test_out_of_space() {
 	"$ORACLE" run "$(device r)" --base "$TMP/expected.raw" --block 1M --errors-ok --ops 800 \
 		--threads 2 --mix r=40,w=40,s=2,z=2,f=3 --max 256K --seed 22 --save "$TMP/state" \
 		--live-every 300 --live-hook "$SUSPEND"
-	same_text "$(status r mode)" out_of_space mode
 	closed
 }
 
