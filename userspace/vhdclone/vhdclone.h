@@ -46,6 +46,8 @@ int cmd_info(const struct command *cmd, int argc, char **argv);
 int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
+int cmd_map(const struct command *cmd, int argc, char **argv);
+int cmd_compare(const struct command *cmd, int argc, char **argv);
 
 /* ---- options ------------------------------------------------------------------ */
 
