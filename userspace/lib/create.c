@@ -14,6 +14,7 @@
 #include "children.h"
 #include "create.h"
 #include "guid.h"
+#include "vhd.h"
 
 /* Everything about an image that is to be written, known before the first write. */
 struct vc_plan {
@@ -91,10 +92,12 @@ static int vc_locate_vhdx(struct vc_locator *locator, const struct vc_image *bas
 	return ret;
 }
 
+/* A raw base, or a VHD. */
 static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base,
 			 const char *relative, struct vc_err *err)
 {
 	char fingerprint[VC_FINGERPRINT_TEXT];
+	char linkage[VC_GUID_TEXT];
 	char size[24];
 	int ret;
 
@@ -103,6 +106,10 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 		return ret;
 	snprintf(size, sizeof(size), "%llu", base->size);
 	ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
+	if (!ret && base->format == VC_FORMAT_VHD)
+		ret = vc_locator_add(locator, VC_KEY_LINKAGE,
+				     vc_guid_format(&base->vhd->footer.unique_id, linkage),
+				     err);
 	if (!ret)
 		ret = vc_locator_add(locator, VC_KEY_ABSOLUTE, base->file.real, err);
 	if (!ret)
@@ -115,7 +122,7 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err *err)
 {
 	const struct vc_image *base = plan->options->base->layer[0];
-	bool raw = base->format == VC_FORMAT_RAW;
+	const struct vhdx_guid *type = &vhdx_guid_locator_vhdx;
 	struct vc_locator *locator;
 	char *directory;
 	char *relative;
@@ -129,10 +136,14 @@ static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err
 		return vc_error_sys(err, errno, path, "cannot resolve the directory");
 	relative = vc_relative_path(real, base->file.real);
 	free(real);
-	locator = vc_locator_new(raw ? &vc_guid_locator_raw : &vhdx_guid_locator_vhdx);
+	if (base->format == VC_FORMAT_RAW)
+		type = &vc_guid_locator_raw;
+	else if (base->format == VC_FORMAT_VHD)
+		type = &vc_guid_locator_vhd;
+	locator = vc_locator_new(type);
 	if (!relative || !locator)
 		ret = vc_error_nomem(err);
-	else if (raw)
+	else if (base->format != VC_FORMAT_VHDX)
 		ret = vc_locate_raw(locator, base, relative, err);
 	else
 		ret = vc_locate_vhdx(locator, base, relative, err);
@@ -156,7 +167,7 @@ static void vc_plan_inherit(struct vc_plan *plan, const struct vc_image *base)
 
 	meta->has_parent = true;
 	meta->virtual_size = vc_image_virtual_size(base);
-	if (base->format == VC_FORMAT_VHDX) {
+	if (base->format != VC_FORMAT_RAW) {
 		meta->logical_sector_size = base->meta.logical_sector_size;
 		meta->physical_sector_size = base->meta.physical_sector_size;
 		meta->virtual_disk_id = base->meta.virtual_disk_id;
