@@ -302,7 +302,7 @@ static int info_run(const char *path, bool whole, bool json,
 		chain.nr = !ret;
 	}
 	if (!ret && chain.layer[0]->format == VC_FORMAT_RAW)
-		ret = vc_error(&err, EINVAL, path, "neither VHDX nor VHD");
+		ret = vc_error(&err, EINVAL, path, "not a VHDX, nor a VHD");
 	if (!ret) {
 		code = info_show(&chain, whole, json);
 	} else {
