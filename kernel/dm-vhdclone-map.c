@@ -126,6 +126,7 @@ static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 
 	sector_t end = vc_block_end(top, block);
 	sector_t page_sectors = 1ULL << top->page_shift;
 	u32 first, last, index;
+	bool complete = true;
 
 	if (end - start <= page_sectors) {
 		first = vc_page_bit(top, start);
@@ -138,16 +139,17 @@ static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 
 		return find_next_zero_bit_le(page->bits, last, first) >= last;
 	}
 
-	/* Several pages: all of them must be in memory. */
-	for (index = vc_page_index(top, start); start < end;
+	/* Several pages: all of them must be in memory.  None is evicted meanwhile. */
+	rcu_read_lock();
+	for (index = vc_page_index(top, start); complete && start < end;
 	     index++, start += page_sectors) {
-		struct vc_page *p = xa_load(&top->pages, index);
+		struct vc_page *p = vc_page_find(top, index);
 
 		last = min(end - start, page_sectors) >> top->lss_shift;
-		if (!p || find_next_zero_bit_le(p->bits, last, 0) < last)
-			return false;
+		complete = p && find_next_zero_bit_le(p->bits, last, 0) >= last;
 	}
-	return true;
+	rcu_read_unlock();
+	return complete;
 }
 
 /* A write completed: its sectors are here from now on.  Irq context. */

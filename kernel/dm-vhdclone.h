@@ -46,7 +46,6 @@
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
-#include <linux/xarray.h>
 
 #include "dm-vhdclone-if.h"
 #include "vhdx-format.h"
@@ -218,7 +217,7 @@ struct vc_space {
  * @block_shift: log2 of the block size in sectors
  * @lss_shift: log2 of sectors in a logical sector, 0 or 3
  * @page_shift: log2 of the sectors that a bitmap page covers
- * @pages: bitmap pages by number
+ * @dirs: for each chunk the directory of its bitmap pages, or NULL while there are none
  *
  * @lock: see the top of this file
  * @bitmaps: nr_chunks places of sector bitmap blocks in MiB, 0 if there is none
@@ -237,7 +236,7 @@ struct vc_image {
 	u8 lss_shift;
 	u8 page_shift;
 	bool raw;
-	struct xarray pages;
+	struct vc_page_dir __rcu **dirs;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	u32 *bitmaps;
@@ -337,6 +336,16 @@ struct vc_page {
 	struct rcu_head rcu;
 };
 
+/**
+ * struct vc_page_dir - the bitmap pages of a chunk that are in memory
+ * @pages: found under RCU, changed under img->lock
+ *
+ * Stays until the image is freed.
+ */
+struct vc_page_dir {
+	struct vc_page __rcu *pages[VHDX_BITMAP_PAGES_PER_CHUNK];
+};
+
 static inline u32 vc_page_index(const struct vc_image *img, sector_t sector)
 {
 	return sector >> img->page_shift;
@@ -359,8 +368,13 @@ static inline sector_t vc_page_place(const struct vc_image *img, u32 index)
 /* Under rcu_read_lock().  Any context. */
 static inline struct vc_page *vc_page_find(struct vc_image *img, u32 index)
 {
-	struct vc_page *page = xa_load(&img->pages, index);
+	struct vc_page_dir *dir;
+	struct vc_page *page;
 
+	dir = rcu_dereference(img->dirs[index / VHDX_BITMAP_PAGES_PER_CHUNK]);
+	if (unlikely(!dir))
+		return NULL;
+	page = rcu_dereference(dir->pages[index % VHDX_BITMAP_PAGES_PER_CHUNK]);
 	if (page && !READ_ONCE(page->referenced))
 		WRITE_ONCE(page->referenced, true);
 	return page;
