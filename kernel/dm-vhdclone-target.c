@@ -344,11 +344,7 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	vc->total_blocks = DIV_ROUND_UP_ULL(top->sectors, top->block_sectors);
 	vc->page_sectors = VHDX_SECTORS_PER_PAGE * (top->sector_size >> SECTOR_SHIFT);
-	/* A write lies in one block and one bitmap page. */
-	r = dm_set_target_max_io_len(ti, min(top->block_sectors, vc->page_sectors));
-	if (r)
-		goto bad;
-
+	vc->write_sectors = min(top->block_sectors, vc->page_sectors);
 	ti->num_flush_bios = 1;
 	ti->flush_supported = true;
 	ti->num_discard_bios = 1;

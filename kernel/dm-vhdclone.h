@@ -465,8 +465,114 @@ struct vc_place {
 	u32 missing_index;
 };
 
+/* What of bits [first, first + nr), which lie in one word, is set? */
+static __always_inline u64 vc_bits_word(const struct vc_page *page, u32 first, u64 mask)
+{
+	return le64_to_cpu(READ_ONCE(((const __le64 *)page->bits)[first / 64])) & mask;
+}
+
+static __always_inline u64 vc_bits_mask(u32 first, u32 nr)
+{
+	return ~0ULL >> (64 - nr) << first % 64;
+}
+
+/* Are bits [first, first + nr) of a page set?  @nr is not 0. */
+static __always_inline bool vc_bits_are_set(const struct vc_page *page, u32 first, u32 nr)
+{
+	if (likely(first % 64 + nr <= 64)) {
+		u64 mask = vc_bits_mask(first, nr);
+
+		return vc_bits_word(page, first, mask) == mask;
+	}
+	return find_next_zero_bit_le(page->bits, first + nr, first) >= first + nr;
+}
+
+enum vc_probe {
+	VC_HERE,		/* the layer has all of the run, in one piece */
+	VC_BELOW,		/* it has nothing of it */
+	VC_UNSURE,		/* ask vc_image_lookup() */
+};
+
+/* Are the bits of a run set, all in one word?  Under no lock; @entry is the block's. */
+static __always_inline enum vc_probe vc_probe_bits(struct vc_image *img, u32 entry,
+						   sector_t sector, u32 nr)
+{
+	u32 first = vc_page_bit(img, sector);
+	u32 nr_bits = nr >> img->lss_shift;
+	struct vc_page *page;
+	u64 word, mask;
+
+	if (unlikely(first % 64 + nr_bits > 64 ||
+		     (sector | nr) & ((1U << img->lss_shift) - 1)))
+		return VC_UNSURE;
+	mask = vc_bits_mask(first, nr_bits);
+
+	rcu_read_lock();
+	page = vc_page_find(img, vc_page_index(img, sector));
+	if (unlikely(!page)) {
+		rcu_read_unlock();
+		return VC_UNSURE;
+	}
+	/* pairs with the order of vc_alloc(): bits, then the map entry */
+	smp_rmb();
+	word = vc_bits_word(page, first, mask);
+	rcu_read_unlock();
+
+	/* The bits are this entry's only if it did not change meanwhile. */
+	smp_rmb();
+	if (unlikely(READ_ONCE(img->map[sector >> img->block_shift]) != entry))
+		return VC_UNSURE;
+	if (word == mask)
+		return VC_HERE;
+	return word ? VC_UNSURE : VC_BELOW;
+}
+
+/**
+ * vc_image_probe() - the short way to look up one layer, for what I/O usually meets
+ * @nr: length of the run, not 0
+ * @place: set to where the run begins on the layer's device if it is VC_HERE
+ *
+ * Any context, no lock.
+ */
+static __always_inline enum vc_probe vc_image_probe(struct vc_image *img, sector_t sector,
+						    u32 nr, sector_t *place)
+{
+	u32 block_sectors = 1U << img->block_shift;
+	u32 offset = sector & (block_sectors - 1);
+	u32 entry;
+
+	if (unlikely(offset + nr > block_sectors || sector + nr > img->sectors))
+		return VC_UNSURE;
+	entry = READ_ONCE(img->map[sector >> img->block_shift]);
+	*place = vc_entry_sector(entry) + offset;
+	switch (vc_entry_state(entry)) {
+	case VC_FULL:
+		return VC_HERE;
+	case VC_ABSENT:
+		return VC_BELOW;
+	case VC_PARTIAL:
+		return vc_probe_bits(img, entry, sector, nr);
+	default:
+		return VC_UNSURE;
+	}
+}
+
+static inline void vc_remap(struct bio *bio, struct block_device *bdev, sector_t sector)
+{
+	bio_set_dev(bio, bdev);
+	bio->bi_iter.bi_sector = sector;
+}
+
 /* Any context, no lock.  Looks up one layer; true if it decides. */
 bool vc_image_lookup(struct vc_image *img, sector_t sector, struct vc_place *place);
+
+/**
+ * vc_chain_remap() - the short way to send a read below the delta
+ * @bio: remapped if one layer has all of it, in one piece; its sector is the clone's
+ *
+ * Any context, no lock.  Return: false if vc_chain_lookup() must be asked.
+ */
+bool vc_chain_remap(struct vc_chain *chain, struct bio *bio);
 
 /* Any context, no lock.  @place->nr is what is asked for. */
 void vc_chain_lookup(struct vc_chain *chain, sector_t sector, struct vc_place *place);
@@ -537,7 +643,8 @@ struct vc_layer {
  * @chain: the layers below, NULL if there are none
  * @gate: see enum vc_gate; changed under top->lock
  * @lss_mask: a write's sector and length must be clear of these bits
- * @page_sectors: map() does not see a bio that crosses a multiple of this
+ * @page_sectors: what a bitmap page covers
+ * @write_sectors: a block, or what a bitmap page covers if that is less
  *
  * @dirty_seq: raised by each change that a commit must carry; under top->lock
  * @durable_seq: the value that the last commit covered; under commit_lock
@@ -550,6 +657,7 @@ struct vhdclone {
 	enum vc_gate gate;
 	u32 lss_mask;
 	u32 page_sectors;
+	u32 write_sectors;
 	bool differencing;
 	bool discard_passdown;
 
