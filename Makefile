@@ -39,6 +39,8 @@ help:
 	@echo 'make tool          $(BUILD)/vhdclone'
 	@echo 'make demo          the main job, shown in an embedded guest'
 	@echo 'make check         all tests (SUITES="lint cli" for some)'
+	@echo 'make bench         what an I/O costs (BENCH="first.* fsync.*" for some cases;'
+	@echo '                   DEV=/dev/... on that device, whose content is lost)'
 	@echo 'make lint          static checks alone'
 	@echo 'make install       tool and man pages (DESTDIR=, PREFIX=)'
 	@echo 'make modules_install  the module, for KDIR (DESTDIR=)'
@@ -105,6 +107,9 @@ check:
 demo:
 	@tests/demo/run
 
+bench:
+	@tests/bench/run $(if $(DEV),--dev $(DEV)) $(BENCH)
+
 clean:
 	rm -rf $(MODULE_DIR) $(BUILD)/dm-vhdclone.ko $(BUILD)/lint
 	@[ ! -f userspace/Makefile ] || $(MAKE) -C userspace O=$(out) clean
@@ -113,4 +118,4 @@ distclean:
 	rm -rf $(BUILD)
 
 .PHONY: all help deps module tool modules_install install dkms_install \
-	lint check demo clean distclean
+	lint check demo bench clean distclean
