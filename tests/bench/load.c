@@ -147,7 +147,7 @@ static void make_storm(void)
 		sum += 1.0 / (i + 1);
 		weight[i] = sum;
 		order[2 * i] = once[i];
-		at = (random64() >> 11) * 0x1p-53 * sum;
+		at = (random64() >> 11) / 9007199254740992.0 * sum;
 		while (low < high) {
 			uint64_t mid = (low + high) / 2;
 
@@ -278,11 +278,11 @@ static void ring_prepare(unsigned int slot, uint64_t i)
 	if (!sqe)
 		errx(1, "io_uring: no room");
 	if (opt.op == READ)
-		io_uring_prep_read_fixed(sqe, 0, ring_bufs[slot].iov_base, opt.bs, offset,
-					 slot);
+		io_uring_prep_read_fixed(sqe, 0, ring_bufs[slot].iov_base, opt.bs,
+					 offset, slot);
 	else
-		io_uring_prep_write_fixed(sqe, 0, ring_bufs[slot].iov_base, opt.bs, offset,
-					  slot);
+		io_uring_prep_write_fixed(sqe, 0, ring_bufs[slot].iov_base, opt.bs,
+					  offset, slot);
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data64(sqe, slot);
 	if (opt.op != FSYNC)
@@ -417,7 +417,8 @@ static void report(double mean, double least, const struct counters *a,
 	}
 	printf("%.1f %.1f %.3f %.3f %.3f %.0f %" PRIu64 " %" PRIu64 "\n", mean, least,
 	       (b->reads - a->reads) / n, (b->writes - a->writes) / n,
-	       (b->flushes - a->flushes) / n, (b->sectors - a->sectors) * 512 / n, p50, p99);
+	       (b->flushes - a->flushes) / n, (b->sectors - a->sectors) * 512 / n,
+	       p50, p99);
 }
 
 static void run_threads(void)
@@ -507,29 +508,28 @@ static void run(void)
 	trace("0");
 	after = get_stats();
 	qsort(batches, nr_batches, sizeof(*batches), compare);
-	report((double)(end - begin) / opt.count, (double)batches[0] / opt.batch,
-	       &before, &after, took);
+	report((double)(end - begin) / opt.count,
+	       (double)batches[0] / opt.batch, &before, &after, took);
 }
 
 /* ---- options -------------------------------------------------------------------- */
 
-static uint64_t number(const char *arg)
+static uint64_t parse_number(const char *arg)
 {
+	static const char suffixes[] = "KMG";
+	const char *suffix;
 	char *end;
 	uint64_t n = strtoull(arg, &end, 0);
 
-	switch (*end) {
-	case 'G':
-		n <<= 10; /* fallthrough */
-	case 'M':
-		n <<= 10; /* fallthrough */
-	case 'K':
-		n <<= 10;
-		end++;
-		break;
+	if (end != arg && *end) {
+		suffix = strchr(suffixes, *end++);
+		if (suffix)
+			n <<= 10 * (suffix - suffixes + 1);
+		else
+			end = (char *)arg;
 	}
 	if (end == arg || *end)
-		errx(2, "not a number: %s", arg);
+		errx(2, "not a size: %s", arg);
 	return n;
 }
 
@@ -623,7 +623,7 @@ static void parse(int argc, char **argv)
 			if (numbers[i].c == c)
 				break;
 		if (i < sizeof(numbers) / sizeof(*numbers))
-			*numbers[i].value = number(optarg);
+			*numbers[i].value = parse_number(optarg);
 		else
 			parse_one(c);
 	}
