@@ -39,6 +39,8 @@ help:
 	@echo 'make tool          $(BUILD)/vhdclone'
 	@echo 'make demo          the main job, shown in an embedded guest'
 	@echo 'make check         all tests (SUITES="lint cli" for some)'
+	@echo 'make check-long    what takes hours: long runs, with a table in the end'
+	@echo 'make fuzz          the fuzzers (RUNS=10000000: so many executions)'
 	@echo 'make lint          static checks alone'
 	@echo 'make install       tool and man pages (DESTDIR=, PREFIX=)'
 	@echo 'make modules_install  the module, for KDIR (DESTDIR=)'
@@ -102,6 +104,12 @@ lint:
 check:
 	@tests/check $(SUITES)
 
+check-long:
+	@tests/check-long $(SUITES)
+
+fuzz:
+	@tests/fuzz/run $(RUNS)
+
 demo:
 	@tests/demo/run
 
@@ -113,4 +121,4 @@ distclean:
 	rm -rf $(BUILD)
 
 .PHONY: all help deps module tool modules_install install dkms_install \
-	lint check demo clean distclean
+	lint check check-long fuzz demo clean distclean

@@ -48,12 +48,10 @@
 #include <linux/refcount.h>
 #include <linux/xarray.h>
 
-#include "dm-vhdclone-if.h"
-#include "vhdx-format.h"
+#include "dm-vhdclone-table.h"
 
 #define DM_MSG_PREFIX VHDCLONE_TARGET_NAME
 
-#define MIB_SECTOR_SHIFT	(VHDX_MIB_SHIFT - SECTOR_SHIFT)
 #define PAGE_SECTORS_4K		(VHDX_PAGE_SIZE >> SECTOR_SHIFT)
 
 /* ---- the block map ------------------------------------------------------ */
@@ -160,26 +158,6 @@ int vc_write_page(struct block_device *bdev, sector_t sector, struct page *page,
 		  blk_opf_t opf);
 
 /* ---- -image ----------------------------------------------------------------- */
-
-/**
- * struct vc_layer_args - a layer as the table names it
- * @raw: a raw window; then only @first and @sectors count
- * @first: first sector of the window
- * @sectors: virtual size
- * @block_sectors: block size
- * @sector_size: logical sector size in bytes
- * @bat, @log, @log_sectors: where the table says these are
- */
-struct vc_layer_args {
-	bool raw;
-	sector_t first;
-	sector_t sectors;
-	u32 block_sectors;
-	u32 sector_size;
-	sector_t bat;
-	sector_t log;
-	sector_t log_sectors;
-};
 
 /* What the caller is going to do with an image. */
 enum vc_use {
