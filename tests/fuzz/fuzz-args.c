@@ -31,7 +31,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	fuzz_assert(!chroot("."));
 	fuzz_assert(!setgroups(0, NULL) && !setgid(65534) && !setuid(65534));
 	fuzz_assert(stat("/dev", &st) && setuid(0));
-	fuzz_assert(!chdir("/work"));
+	fuzz_assert(!chdir("/fuzz"));
 	return 0;
 }
 

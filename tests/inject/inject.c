@@ -6,6 +6,7 @@
  *	INJECT=MODE[:BYTES]@N[+]
  *	INJECT_STATE=FILE	of 512 bytes, shared by all processes: struct state
  *	INJECT_LOG=FILE		what was written, for powercut.py
+ *	INJECT_RUN=COMMAND	with the mode "run", which counts reads, too
  *
  * Only what goes through the C library's entry points is seen: not stores to mapped
  * files, not stdio, not raw system calls.
@@ -32,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <liburing.h>
 
@@ -43,6 +45,7 @@ enum mode {
 	TEAR,			/* when a part is written */
 	SHORT,			/* write a part, say so, and go on */
 	FAIL,
+	RUN,			/* a command first, while the process waits */
 };
 
 /**
@@ -91,7 +94,7 @@ static void parse(const char *text)
 	} modes[] = {
 		{ "count", COUNT, 0 }, { "kill", KILL, 0 }, { "tear", TEAR, 0 },
 		{ "short", SHORT, 0 }, { "eio", FAIL, EIO }, { "enospc", FAIL, ENOSPC },
-		{ "edquot", FAIL, EDQUOT },
+		{ "edquot", FAIL, EDQUOT }, { "run", RUN, 0 },
 	};
 	char name[16] = "";
 	unsigned int i;
@@ -145,6 +148,20 @@ static __attribute((constructor)) void start(void)
 	}
 }
 
+static void run_command(void)
+{
+	char *command = getenv("INJECT_RUN");
+	char *argv[4] = { (char *)"sh", (char *)"-c", command, NULL };
+	char *env[2] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	pid_t pid = fork();
+
+	if (!pid) {
+		execve("/bin/sh", argv, env);
+		_exit(127);
+	}
+	waitpid(pid, NULL, 0);
+}
+
 /* ---- which calls count, and what becomes of them ----------------------------- */
 
 /* Files and disks; not what the program says to the user, nor pipes. */
@@ -193,6 +210,10 @@ static enum mode decide(const char *call, const char *path, int fd, uint64_t off
 		 " bytes at %" PRIu64, n, call, path, len, offset);
 	if (mode == KILL)
 		die();
+	if (mode == RUN) {
+		run_command();
+		return COUNT;
+	}
 	errno = mode_errno;
 	return mode;
 }
@@ -309,6 +330,15 @@ static void record_copied(int fd, uint64_t offset, uint64_t len)
 			break;
 		record_fd("write", fd, offset, n, buf, n);
 	}
+}
+
+/* ---- reads: only for "run" ---------------------------------------------------- */
+
+ssize_t pread(int fd, void *buf, size_t n, off_t offset)
+{
+	if (mode == RUN && matters(fd))
+		decide("pread", NULL, fd, offset, n);
+	return REAL(pread)(fd, buf, n, offset);
 }
 
 /* ---- writes ------------------------------------------------------------------ */
@@ -979,6 +1009,7 @@ int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe 
 
 #define ALIAS(name) __attribute((alias(#name)))
 
+ssize_t pread64(int fd, void *buf, size_t n, off64_t offset) ALIAS(pread);
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset) ALIAS(pwrite);
 ssize_t pwritev64(int fd, const struct iovec *iov, int nr, off64_t at) ALIAS(pwritev);
 ssize_t pwritev64v2(int fd, const struct iovec *iov, int nr, off64_t at, int flags)

@@ -123,6 +123,8 @@ int main(int argc, char **argv)
 
 	/* A file size limit is an error like any other, not the end. */
 	signal(SIGXFSZ, SIG_IGN);
+	/* Somebody wants to write a base while it is looked at. */
+	signal(SIGIO, SIG_IGN);
 	if (argc < 2) {
 		print_usage(stderr);
 		return VC_EXIT_USAGE;
