@@ -39,6 +39,7 @@ help:
 	@echo 'make tool          $(BUILD)/vhdclone'
 	@echo 'make demo          the main job, shown in an embedded guest'
 	@echo 'make check         all tests (SUITES="lint cli" for some)'
+	@echo 'make check-crash   power cuts: 10,000 crash points, half an hour'
 	@echo 'make lint          static checks alone'
 	@echo 'make install       tool and man pages (DESTDIR=, PREFIX=)'
 	@echo 'make modules_install  the module, for KDIR (DESTDIR=)'
@@ -102,6 +103,10 @@ lint:
 check:
 	@tests/check $(SUITES)
 
+check-crash:
+	@tests/vm/deps all
+	@tests/crash/run --long
+
 demo:
 	@tests/demo/run
 
@@ -113,4 +118,4 @@ distclean:
 	rm -rf $(BUILD)
 
 .PHONY: all help deps module tool modules_install install dkms_install \
-	lint check demo clean distclean
+	lint check check-crash demo clean distclean
