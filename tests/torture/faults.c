@@ -3,7 +3,7 @@
  * Faults: a short life of a clone, from its table to its removal, again and again, and
  * each time something else goes wrong.
  *
- *	faults disk [-s SEED] [-e EVERY] [-k KIND:N] [-v] SCENE TOOL
+ *	faults disk [-s SEED] [-e EVERY] [-k KIND[:N]] [-v] SCENE TOOL
  *	faults memory [-s SEED] [-e EVERY] [-v] SCENE TOOL
  *	faults chance [-s SEED] [-n ROUNDS] [-v] SCENE TOOL
  *
@@ -303,6 +303,9 @@ static void life(void)
 	f.flush_failed = false;
 	if (dm_create(name))
 		die("create: %s", strerror(errno));
+	/* With its first table a device gets its queue, which is dm's to fail at. */
+	if (f.is_loop && dm_load(name, "0 8 error", false))
+		die("load: %s", strerror(errno));
 	r = STEP(dm_load(name, f.table, false));
 	note("load: %s", r ? strerror(errno) : "ok");
 	if (r || !resume())
@@ -510,10 +513,13 @@ static void faults_disk(u32 every, const char *only)
 			if (!strncmp(only, sick_names[kind], n) && only[n] == ':')
 				disk_run(kind, atoi(only + n + 1));
 		}
-		return;
+		if (strchr(only, ':'))
+			return;
 	}
 	for (kind = SICK_ALL; kind < SICK_KINDS; kind++)
 		for (from = (f.seed + kind) % every; from < total; from += every) {
+			if (only && strcmp(only, sick_names[kind]))
+				break;
 			disk_run(kind, from);
 			if (f.bad >= 20)
 				return;
