@@ -129,7 +129,7 @@ static void set_disk(const u8 *image)
 		nbd_set(&f.disk, image);
 }
 
-/* ---- what may be in a sector ----------------------------------------------------- */
+/* ---- what may be in a sector ---- */
 
 static void stamp(u8 *p, u64 sector, u32 nr)
 {
@@ -195,7 +195,7 @@ static void check_reads(bool must)
 	}
 }
 
-/* ---- the short life ------------------------------------------------------------------ */
+/* ---- the short life ---- */
 
 /* Called before and after each step; the "memory" test arms and disarms here. */
 static void (*before_step)(void);
@@ -354,7 +354,7 @@ out:
 		die("%s: remove: %s", f.what, strerror(errno));
 }
 
-/* ---- afterwards ------------------------------------------------------------------------- */
+/* ---- afterwards ---- */
 
 static int run_tool(const char *verb, const char *path)
 {
@@ -481,7 +481,7 @@ static void run(bool again)
 	}
 }
 
-/* ---- disk ----------------------------------------------------------------------------------- */
+/* ---- disk ---- */
 
 static void disk_run(enum sick kind, u32 from)
 {

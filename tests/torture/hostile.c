@@ -124,7 +124,7 @@ static void bad(const char *fmt, ...)
 	fflush(stdout);
 }
 
-/* ---- mutations ----------------------------------------------------------------- */
+/* ---- mutations ---- */
 
 static u64 pick(u64 below)
 {
@@ -445,7 +445,7 @@ static void mutate(struct layer *l)
 	}
 }
 
-/* ---- the table ----------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 /* The numbers of a layer; some are lies, and then *lied is set. */
 static int print_layer(char *p, size_t size, struct layer *l, bool lie)
@@ -513,7 +513,7 @@ static void set_window(struct layer *l)
 		die("%s: %s: %s", l->low, table, strerror(errno));
 }
 
-/* ---- what must be there ------------------------------------------------------------------ */
+/* ---- what must be there ---- */
 
 static void stamp(u8 *p, u64 sector, u32 nr)
 {
@@ -705,7 +705,8 @@ static void check_written(struct layer *l)
 	int slot;
 
 	same(l, 0, HEADER(0), "the file identifier");
-	same(l, HEADER(0) + HEADER_BYTES, HEADER(1) - HEADER(0) - HEADER_BYTES, "behind header 1");
+	same(l, HEADER(0) + HEADER_BYTES, HEADER(1) - HEADER(0) - HEADER_BYTES,
+	     "behind header 1");
 	same(l, HEADER(1) + HEADER_BYTES, MIB - HEADER(1) - HEADER_BYTES, "region tables");
 	n = min(get32(table + R_COUNT), 2047U);
 	for (i = 0; i < n; i++) {

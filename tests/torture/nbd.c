@@ -82,7 +82,8 @@ static void flush(struct server *s, bool fails)
 	s->nr_pending = 0;
 }
 
-static void written(struct server *s, u64 at, u32 size, const u8 *data, bool fua, bool fails)
+static void written(struct server *s, u64 at, u32 size, const u8 *data, bool fua,
+		    bool fails)
 {
 	struct disk *d = s->disk;
 

@@ -106,7 +106,7 @@ static void nap(unsigned int ms)
 	usleep(ms * 1000);
 }
 
-/* ---- what a sector may hold -------------------------------------------------------- */
+/* ---- what a sector may hold ---- */
 
 static void stamp(u8 *p, u64 sector, u32 gen)
 {
@@ -164,7 +164,7 @@ static bool plausible(u64 sector, const u8 *data)
 	return is_zero(data) || is_below(sector, data) || is_old(sector, data);
 }
 
-/* ---- threads ---------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 static u64 choose_block(struct thread *th)
 {
@@ -389,7 +389,7 @@ static void *visitor(void *data)
 	return NULL;
 }
 
-/* ---- setup ---------------------------------------------------------------------------------- */
+/* ---- setup ---- */
 
 static void add_thread(const char *what, void *(*run)(void *data), u64 seed)
 {

@@ -239,7 +239,7 @@ int dm_open(const char *name, int flags)
 	return fd;
 }
 
-/* ---- loop devices -------------------------------------------------------------------- */
+/* ---- loop devices ---- */
 
 void loop_make(const char *path, size_t size, bool read_only, u8 **map, char *dev)
 {
@@ -268,7 +268,7 @@ void loop_make(const char *path, size_t size, bool read_only, u8 **map, char *de
 	/* It stays open: the device goes with the process. */
 }
 
-/* ---- the kernel's log ------------------------------------------------------------------ */
+/* ---- the kernel's log ---- */
 
 bool kmsg_is_trouble(const char *text)
 {
@@ -316,7 +316,7 @@ void kmsg_read(void (*line)(const char *text))
 	}
 }
 
-/* ---- the watchdog ------------------------------------------------------------------------ */
+/* ---- the watchdog ---- */
 
 static struct {
 	unsigned int limit;
@@ -367,7 +367,7 @@ void watchdog_feed(const char *fmt, ...)
 	__atomic_store_n(&dog.left, dog.limit, __ATOMIC_RELAXED);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------ */
+/* ---- the rest ---- */
 
 u32 crc32c(const void *data, size_t size)
 {
