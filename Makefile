@@ -39,6 +39,11 @@ help:
 	@echo 'make tool          $(BUILD)/vhdclone'
 	@echo 'make demo          the main job, shown in an embedded guest'
 	@echo 'make check         all tests (SUITES="lint cli" for some)'
+	@echo 'make bench         what an I/O costs (BENCH="first.* fsync.*" for some cases;'
+	@echo '                   DEV=/dev/... on that device, whose content is lost)'
+	@echo 'make check-long    what takes hours: long runs, with a table in the end'
+	@echo 'make fuzz          the fuzzers (RUNS=10000000: so many executions)'
+	@echo 'make check-crash   power cuts: 10,000 crash points, half an hour'
 	@echo 'make lint          static checks alone'
 	@echo 'make install       tool and man pages (DESTDIR=, PREFIX=)'
 	@echo 'make modules_install  the module, for KDIR (DESTDIR=)'
@@ -102,8 +107,21 @@ lint:
 check:
 	@tests/check $(SUITES)
 
+check-long:
+	@tests/check-long $(SUITES)
+
+fuzz:
+	@tests/fuzz/run $(RUNS)
+
+check-crash:
+	@tests/vm/deps all
+	@tests/crash/run --long
+
 demo:
 	@tests/demo/run
+
+bench:
+	@tests/bench/run $(if $(DEV),--dev $(DEV)) $(BENCH)
 
 clean:
 	rm -rf $(MODULE_DIR) $(BUILD)/dm-vhdclone.ko $(BUILD)/lint
@@ -113,4 +131,4 @@ distclean:
 	rm -rf $(BUILD)
 
 .PHONY: all help deps module tool modules_install install dkms_install \
-	lint check demo clean distclean
+	lint check check-long check-crash fuzz bench demo clean distclean

@@ -52,18 +52,42 @@ static void vc_page_free_rcu(struct rcu_head *rcu)
  */
 static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page)
 {
+	struct vc_page_dir __rcu **slot;
+	struct vc_page_dir *dir, *new = NULL;
 	struct vc_page *old;
 	unsigned long flags;
+	u32 i;
 
-	old = xa_cmpxchg_irq(&img->pages, page->index, NULL, page, GFP_NOIO);
+	slot = &img->dirs[page->index / VHDX_BITMAP_PAGES_PER_CHUNK];
+	i = page->index % VHDX_BITMAP_PAGES_PER_CHUNK;
+	if (!rcu_access_pointer(*slot)) {
+		new = kzalloc(sizeof(*new), GFP_NOIO);
+		if (!new) {
+			vc_page_free(page);
+			return ERR_PTR(-ENOMEM);
+		}
+	}
+
+	spin_lock_irqsave(&img->lock, flags);
+	dir = rcu_dereference_protected(*slot, lockdep_is_held(&img->lock));
+	if (!dir) {
+		dir = new;
+		new = NULL;
+		rcu_assign_pointer(*slot, dir);
+	}
+	old = rcu_dereference_protected(dir->pages[i], lockdep_is_held(&img->lock));
+	if (!old) {
+		rcu_assign_pointer(dir->pages[i], page);
+		list_add_tail(&page->list, &img->page_list);
+		img->nr_pages++;
+	}
+	spin_unlock_irqrestore(&img->lock, flags);
+
+	kfree(new);
 	if (unlikely(old)) {
 		vc_page_free(page);
-		return xa_is_err(old) ? ERR_PTR(xa_err(old)) : old;
+		return old;
 	}
-	spin_lock_irqsave(&img->lock, flags);
-	list_add_tail(&page->list, &img->page_list);
-	img->nr_pages++;
-	spin_unlock_irqrestore(&img->lock, flags);
 	atomic_long_inc(&nr_all_pages);
 	return page;
 }
@@ -126,6 +150,16 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool fresh)
 	return vc_page_get(img, index, fresh);
 }
 
+static bool vc_page_is_there(struct vc_image *img, u32 index)
+{
+	bool there;
+
+	rcu_read_lock();
+	there = vc_page_find(img, index);
+	rcu_read_unlock();
+	return there;
+}
+
 #define VC_READ_AHEAD	16U
 
 void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
@@ -138,7 +172,7 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 		struct vc_page *page;
 		struct page *mem;
 
-		if (xa_load(&img->pages, index[i]) || vc_page_is_fresh(img, index[i]))
+		if (vc_page_is_there(img, index[i]) || vc_page_is_fresh(img, index[i]))
 			continue;
 		page = vc_page_alloc(index[i]);
 		if (!page)
@@ -198,6 +232,9 @@ static unsigned long vc_shrink_count(struct shrinker *shrinker,
 /* Under img->lock. */
 static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwritten)
 {
+	u32 chunk = page->index / VHDX_BITMAP_PAGES_PER_CHUNK;
+	struct vc_page_dir *dir;
+
 	if (READ_ONCE(page->referenced)) {
 		WRITE_ONCE(page->referenced, false);
 		return false;
@@ -210,14 +247,12 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwr
 		return false;
 	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
 	if (img->fresh)
-		clear_bit(page->index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
+		clear_bit(chunk, img->fresh);
 	/* Who can't pin or find the page sees that; a full barrier if it succeeds. */
 	if (atomic_cmpxchg(&page->pins, 0, -1))
 		return false;
-	/* xa_lock nests in img->lock here and nowhere the other way round. */
-	xa_lock(&img->pages);
-	__xa_erase(&img->pages, page->index);
-	xa_unlock(&img->pages);
+	dir = rcu_dereference_protected(img->dirs[chunk], lockdep_is_held(&img->lock));
+	RCU_INIT_POINTER(dir->pages[page->index % VHDX_BITMAP_PAGES_PER_CHUNK], NULL);
 	list_del(&page->list);
 	img->nr_pages--;
 	atomic_long_dec(&nr_all_pages);
@@ -277,6 +312,7 @@ static unsigned long vc_shrink_scan(struct shrinker *shrinker,
 void vc_pages_free(struct vc_image *img)
 {
 	struct vc_page *page, *tmp;
+	u32 chunk;
 
 	list_for_each_entry_safe(page, tmp, &img->page_list, list) {
 		list_del(&page->list);
@@ -284,7 +320,8 @@ void vc_pages_free(struct vc_image *img)
 	}
 	atomic_long_sub(img->nr_pages, &nr_all_pages);
 	img->nr_pages = 0;
-	xa_destroy(&img->pages);
+	for (chunk = 0; img->dirs && chunk < img->geo.nr_chunks; chunk++)
+		kfree(rcu_access_pointer(img->dirs[chunk]));
 }
 
 void vc_pages_init(struct vc_image *img)

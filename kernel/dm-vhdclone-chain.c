@@ -107,6 +107,40 @@ again:
 	return true;
 }
 
+bool vc_chain_remap(struct vc_chain *chain, struct bio *bio)
+{
+	sector_t place, sector = bio->bi_iter.bi_sector;
+	u32 nr = bio_sectors(bio);
+	unsigned int i = 0;
+
+	if (chain->owner) {
+		u64 granule = sector >> chain->granule_shift;
+
+		if (unlikely((sector + nr - 1) >> chain->granule_shift != granule ||
+			     granule >= chain->nr_granules))
+			return false;
+		i = chain->owner[granule];
+	}
+	for (; i < chain->nr; i++) {
+		struct vc_image *img = chain->layers[i];
+		enum vc_probe probe = VC_HERE;
+
+		if (!img->raw)
+			probe = vc_image_probe(img, sector, nr, &place);
+		else if (likely(sector + nr <= img->sectors))
+			place = img->first + sector;
+		else
+			break;
+		if (probe == VC_HERE) {
+			vc_remap(bio, img->bdev, place);
+			return true;
+		}
+		if (probe == VC_UNSURE)
+			break;
+	}
+	return false;
+}
+
 void vc_chain_lookup(struct vc_chain *chain, sector_t sector, struct vc_place *place)
 {
 	unsigned int i = 0;

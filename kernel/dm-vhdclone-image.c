@@ -370,7 +370,8 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	load->claims.nr_mib = min_t(u64, VHDX_MAX_FILE_MIB, mib);
 	load->claims.map = kvcalloc(BITS_TO_LONGS(load->claims.nr_mib), sizeof(long),
 				    GFP_KERNEL);
-	if (!img->map || !img->bitmaps || !load->claims.map)
+	img->dirs = kvcalloc(img->geo.nr_chunks, sizeof(*img->dirs), GFP_KERNEL);
+	if (!img->map || !img->bitmaps || !img->dirs || !load->claims.map)
 		return -ENOMEM;
 
 	r = vhdx_claim_regions(&load->claims, &img->header, load->region_table,
@@ -452,7 +453,6 @@ static struct vc_image *vc_image_alloc(struct block_device *bdev,
 	init_completion(&img->loaded);
 	INIT_LIST_HEAD(&img->page_list);
 	INIT_LIST_HEAD(&img->shrink_list);
-	xa_init_flags(&img->pages, XA_FLAGS_LOCK_IRQ);
 	return img;
 }
 
@@ -462,6 +462,7 @@ static void vc_image_free(struct vc_image *img)
 	bioset_exit(&img->bs);
 	kvfree(img->space.used);
 	kvfree(img->fresh);
+	kvfree(img->dirs);
 	kvfree(img->bitmaps);
 	kvfree(img->map);
 	kfree(img);

@@ -70,9 +70,10 @@
 
 /*
  * Half the log, but not less or more than this, may be dirty bitmap pages before a
- * write waits; a quarter of that brings about a commit.
+ * write waits; half of that brings about a commit.  Commits that nobody asked for cost
+ * the less the more writes share a page; fsync should not wait for too many pages.
  */
-#define VC_MIN_DIRTY_PAGES	128U
+#define VC_MIN_DIRTY_PAGES	512U
 #define VC_MAX_DIRTY_PAGES	4096U
 
 /* Step 8 is due with so many images in memory, however large the log is. */
@@ -180,7 +181,7 @@ void vc_dirty_page(struct vhdclone *vc, struct vc_page *page)
 		return;
 	page->dirty = true;
 	list_add_tail(&page->dirty_list, &vc->dirty_pages);
-	if (++vc->nr_dirty_pages == vc->max_dirty_pages / 4)
+	if (++vc->nr_dirty_pages == vc->max_dirty_pages / 2)
 		vc_commit_kick(vc);
 }
 
@@ -772,7 +773,7 @@ static int vc_commit_locked(struct vhdclone *vc)
 	if (!r && vc_in_place_is_due(vc))
 		r = vc_apply(vc);			/* 8 */
 	/* What became dirty meanwhile passed the mark unseen. */
-	if (!r && (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 4 ||
+	if (!r && (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 2 ||
 		   READ_ONCE(vc->nr_bat_dirty) >= VC_BAT_PAGES / 2))
 		vc_commit_kick(vc);
 	return r;

@@ -92,7 +92,7 @@ static void vc_set_entry(struct vhdclone *vc, u32 block, u32 entry)
  *
  * Return: 0; -EAGAIN after somebody else's change or with too much dirty; -ENOSPC.
  */
-static int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *page)
+static noinline int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *page)
 {
 	struct vc_image *top = vc->top;
 	sector_t start, end, page_start;
@@ -126,6 +126,7 @@ static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 
 	sector_t end = vc_block_end(top, block);
 	sector_t page_sectors = 1ULL << top->page_shift;
 	u32 first, last, index;
+	bool complete = true;
 
 	if (end - start <= page_sectors) {
 		first = vc_page_bit(top, start);
@@ -138,30 +139,30 @@ static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 
 		return find_next_zero_bit_le(page->bits, last, first) >= last;
 	}
 
-	/* Several pages: all of them must be in memory. */
-	for (index = vc_page_index(top, start); start < end;
+	/* Several pages: all of them must be in memory.  None is evicted meanwhile. */
+	rcu_read_lock();
+	for (index = vc_page_index(top, start); complete && start < end;
 	     index++, start += page_sectors) {
-		struct vc_page *p = xa_load(&top->pages, index);
+		struct vc_page *p = vc_page_find(top, index);
 
 		last = min(end - start, page_sectors) >> top->lss_shift;
-		if (!p || find_next_zero_bit_le(p->bits, last, 0) < last)
-			return false;
+		complete = p && find_next_zero_bit_le(p->bits, last, 0) >= last;
 	}
-	return true;
+	rcu_read_unlock();
+	return complete;
 }
 
 /* A write completed: its sectors are here from now on.  Irq context. */
-static void vc_written(struct vhdclone *vc, struct vc_io *io)
+static noinline void vc_written(struct vhdclone *vc, struct vc_io *io)
 {
 	struct vc_image *top = vc->top;
-	u32 last = io->first_bit + io->nr_bits;
 	unsigned long flags;
 
 	spin_lock_irqsave(&top->lock, flags);
 	/* Not ours any more, or FULLY_PRESENT already? */
 	if (top->map[io->block] != io->entry)
 		goto out;
-	if (find_next_zero_bit_le(io->page->bits, last, io->first_bit) >= last)
+	if (vc_bits_are_set(io->page, io->first_bit, io->nr_bits))
 		goto out;
 	vc_dirty_page(vc, io->page);
 	/* As in vc_set_entry(): who sees the bits sees that they are not durable. */
@@ -227,11 +228,9 @@ static void vc_lookup(struct vhdclone *vc, sector_t sector, struct vc_place *pla
 		vc_chain_lookup(vc->chain, sector, place);
 }
 
-static void vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
-			   u32 entry, sector_t sector)
+static __always_inline void
+vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io, sector_t place)
 {
-	struct vc_image *top = vc->top;
-
 	if (unlikely(bio->bi_opf & REQ_FUA)) {
 		/* pairs with vc_set_entry(): what led here, then dirty_seq */
 		smp_rmb();
@@ -241,30 +240,29 @@ static void vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *i
 			io->wait_commit = true;
 		}
 	}
-	bio_set_dev(bio, top->bdev);
-	bio->bi_iter.bi_sector = vc_entry_sector(entry) +
-				 (sector & ((1ULL << top->block_shift) - 1));
+	vc_remap(bio, vc->top->bdev, place);
 }
 
 /*
  * Map a write, or a write-zeroes as a write of zeros, that lies in one block and one
  * bitmap page.  The worker is needed for whatever is not ready.
  */
-static enum vc_verdict vc_map_data(struct vhdclone *vc, struct bio *bio,
-				   struct vc_io *io, sector_t sector)
+static __always_inline enum vc_verdict
+vc_map_data(struct vhdclone *vc, struct bio *bio, struct vc_io *io, sector_t sector)
 {
 	struct vc_image *top = vc->top;
 	u32 block = vc_block_of(vc, sector);
 	enum vc_state state;
+	sector_t offset = sector & ((1ULL << top->block_shift) - 1);
 	struct vc_page *page;
 	unsigned long flags;
-	u32 entry, first, last;
+	u32 entry, first, nr;
 	int r;
 again:
 	entry = READ_ONCE(top->map[block]);
 	state = vc_entry_state(entry);
 	if (likely(state == VC_FULL)) {
-		vc_remap_write(vc, bio, io, entry, sector);
+		vc_remap_write(vc, bio, io, vc_entry_sector(entry) + offset);
 		return VC_MAPPED;
 	}
 	if (state == VC_ABSENT) {
@@ -276,7 +274,7 @@ again:
 	}
 
 	first = vc_page_bit(top, sector);
-	last = first + (bio_sectors(bio) >> top->lss_shift);
+	nr = bio_sectors(bio) >> top->lss_shift;
 
 	rcu_read_lock();
 	page = vc_page_find(top, vc_page_index(top, sector));
@@ -287,13 +285,13 @@ again:
 	if (state == VC_PARTIAL) {
 		/* as in vc_partial_lookup(): entry, bits, entry again */
 		smp_rmb();
-		if (find_next_zero_bit_le(page->bits, last, first) >= last) {
+		if (vc_bits_are_set(page, first, nr)) {
 			rcu_read_unlock();
 			/* pairs with the order of vc_alloc() */
 			smp_rmb();
 			if (unlikely(READ_ONCE(top->map[block]) != entry))
 				goto again;
-			vc_remap_write(vc, bio, io, entry, sector);
+			vc_remap_write(vc, bio, io, vc_entry_sector(entry) + offset);
 			return VC_MAPPED;
 		}
 	}
@@ -321,8 +319,8 @@ again:
 	io->block = block;
 	io->entry = entry;
 	io->first_bit = first;
-	io->nr_bits = last - first;
-	vc_remap_write(vc, bio, io, entry, sector);
+	io->nr_bits = nr;
+	vc_remap_write(vc, bio, io, vc_entry_sector(entry) + offset);
 	return VC_MAPPED;
 }
 
@@ -355,45 +353,77 @@ static int vc_map_flush(struct vhdclone *vc, struct bio *bio, struct vc_io *io)
 	return DM_MAPIO_REMAPPED;
 }
 
-static int vc_map_read(struct vhdclone *vc, struct bio *bio, sector_t sector)
+/* What vc_map_read() has no short way for. */
+static noinline int vc_map_read_slow(struct vhdclone *vc, struct bio *bio)
 {
 	struct vc_place place = { .nr = bio_sectors(bio) };
 
-	vc_lookup(vc, sector, &place);
+	vc_lookup(vc, bio->bi_iter.bi_sector, &place);
 	if (unlikely(place.missing))
 		return vc_defer(vc, bio);
-	if (unlikely(place.nr < bio_sectors(bio)))
+	if (place.nr < bio_sectors(bio))
 		dm_accept_partial_bio(bio, place.nr);
 	if (unlikely(!place.bdev)) {
 		zero_fill_bio(bio);
 		return vc_end(bio, BLK_STS_OK);
 	}
-	bio_set_dev(bio, place.bdev);
-	bio->bi_iter.bi_sector = place.sector;
+	vc_remap(bio, place.bdev, place.sector);
 	return DM_MAPIO_REMAPPED;
 }
 
-static int vc_map_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
-			sector_t sector)
+static noinline int vc_map_read(struct vhdclone *vc, struct bio *bio)
 {
+	sector_t place, sector = bio->bi_iter.bi_sector;
+	struct vc_image *top = vc->top;
+
+	switch (vc_image_probe(top, sector, bio_sectors(bio), &place)) {
+	case VC_HERE:
+		vc_remap(bio, top->bdev, place);
+		return DM_MAPIO_REMAPPED;
+	case VC_BELOW:
+		if (likely(vc->chain && vc_chain_remap(vc->chain, bio)))
+			return DM_MAPIO_REMAPPED;
+		break;
+	case VC_UNSURE:
+		break;
+	}
+	return vc_map_read_slow(vc, bio);
+}
+
+static struct vc_io *vc_io_init(struct bio *bio)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	io->page = NULL;
+	io->wait_commit = false;
+	io->is_flush = false;
+	return io;
+}
+
+static noinline int vc_map_write(struct vhdclone *vc, struct bio *bio)
+{
+	struct vc_io *io = vc_io_init(bio);
 	enum vc_gate gate = READ_ONCE(vc->gate);
+	sector_t sector = bio->bi_iter.bi_sector;
+	u32 left = vc->write_sectors - (sector & (vc->write_sectors - 1));
 
 	if (unlikely((sector | bio_sectors(bio)) & vc->lss_mask))
 		return vc_end(bio, BLK_STS_IOERR);
-	if (unlikely(gate != VC_GATE_OPEN)) {
-		if (gate == VC_GATE_REFUSE)
-			return vc_end(bio, BLK_STS_IOERR);
+	if (unlikely(gate == VC_GATE_REFUSE))
+		return vc_end(bio, BLK_STS_IOERR);
+	/* Also for the worker, which cannot do it any more. */
+	if (unlikely(left < bio_sectors(bio)))
+		dm_accept_partial_bio(bio, left);
+	if (unlikely(gate != VC_GATE_OPEN))
 		return vc_defer(vc, bio);
-	}
 	if (likely(vc_map_data(vc, bio, io, sector) == VC_MAPPED))
 		return DM_MAPIO_REMAPPED;
 	return vc_defer(vc, bio);
 }
 
-/* dm splits neither this nor a discard as it splits writes. */
-static int vc_map_write_zeroes(struct vhdclone *vc, struct bio *bio, struct vc_io *io,
-			       sector_t sector)
+static int vc_map_write_zeroes(struct vhdclone *vc, struct bio *bio)
 {
+	sector_t sector = bio->bi_iter.bi_sector;
 	sector_t left = vc_block_end(vc->top, vc_block_of(vc, sector)) - sector;
 
 	if (vc_may_release(vc) && vc_covers_block(vc, sector, bio_sectors(bio))) {
@@ -403,15 +433,13 @@ static int vc_map_write_zeroes(struct vhdclone *vc, struct bio *bio, struct vc_i
 			return vc_end(bio, BLK_STS_IOERR);
 		return vc_defer(vc, bio);
 	}
-	left = min_t(sector_t, left, vc->page_sectors - (sector & (vc->page_sectors - 1)));
-	if (left < bio_sectors(bio))
-		dm_accept_partial_bio(bio, left);
-	return vc_map_write(vc, bio, io, sector);
+	return vc_map_write(vc, bio);
 }
 
 /* Only whole blocks are dropped; the rest is nothing to do. */
-static int vc_map_discard(struct vhdclone *vc, struct bio *bio, sector_t sector)
+static int vc_map_discard(struct vhdclone *vc, struct bio *bio)
 {
+	sector_t sector = bio->bi_iter.bi_sector;
 	struct vc_image *top = vc->top;
 	sector_t mask = (1ULL << top->block_shift) - 1;
 	sector_t end = sector + bio_sectors(bio);
@@ -436,64 +464,71 @@ static int vc_map_discard(struct vhdclone *vc, struct bio *bio, sector_t sector)
 	return vc_defer(vc, bio);
 }
 
-int vc_map(struct dm_target *ti, struct bio *bio)
+static noinline int vc_map_other(struct vhdclone *vc, struct bio *bio)
 {
-	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
-	struct vhdclone *vc = ti->private;
-	sector_t sector;
-
-	io->page = NULL;
-	io->wait_commit = false;
-	io->is_flush = false;
-
-	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
-		return vc_map_flush(vc, bio, io);
-
-	sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	/* What the worker sees when it gets the bio. */
-	bio->bi_iter.bi_sector = sector;
+	struct vc_io *io = vc_io_init(bio);
 
 	switch (bio_op(bio)) {
-	case REQ_OP_READ:
-		return vc_map_read(vc, bio, sector);
 	case REQ_OP_WRITE:
-		return vc_map_write(vc, bio, io, sector);
+		return vc_map_flush(vc, bio, io);
 	case REQ_OP_WRITE_ZEROES:
-		return vc_map_write_zeroes(vc, bio, io, sector);
+		return vc_map_write_zeroes(vc, bio);
 	case REQ_OP_DISCARD:
-		return vc_map_discard(vc, bio, sector);
+		return vc_map_discard(vc, bio);
 	default:
 		return vc_end(bio, BLK_STS_NOTSUPP);
 	}
 }
 
-int vc_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+/* Reads have no per-bio data. */
+int vc_map(struct dm_target *ti, struct bio *bio)
 {
-	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
 	struct vhdclone *vc = ti->private;
 
-	if (unlikely(*error)) {
-		atomic_inc(&vc->errors);
-		/* What was to be flushed is lost: no later flush may say otherwise. */
-		if (io->is_flush && !vc->read_only)
-			vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
-	}
+	/* What the worker sees when it gets the bio. */
+	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
+	if (bio_op(bio) == REQ_OP_READ)
+		return vc_map_read(vc, bio);
+	if (likely((bio->bi_opf & (REQ_OP_MASK | REQ_PREFLUSH)) == REQ_OP_WRITE))
+		return vc_map_write(vc, bio);
+	return vc_map_other(vc, bio);
+}
+
+static noinline int vc_end_write(struct vhdclone *vc, struct bio *bio, blk_status_t error)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	/* What was to be flushed is lost: no later flush may say otherwise. */
+	if (unlikely(error) && io->is_flush && !vc->read_only)
+		vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
 	if (io->page) {
 		struct vc_page *page = io->page;
 
-		if (likely(!*error))
+		if (likely(!error))
 			vc_written(vc, io);
 		io->page = NULL;
 		vc_page_unpin(page);
 	}
 	if (unlikely(io->wait_commit)) {
 		io->wait_commit = false;
-		if (!*error) {
+		if (!error) {
 			vc_commit_add_waiter(vc, bio);
 			return DM_ENDIO_INCOMPLETE;
 		}
 	}
 	return DM_ENDIO_DONE;
+}
+
+int vc_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct vhdclone *vc = ti->private;
+
+	if (unlikely(*error))
+		atomic_inc(&vc->errors);
+	/* Reads have no per-bio data. */
+	if (bio_op(bio) == REQ_OP_READ)
+		return DM_ENDIO_DONE;
+	return vc_end_write(vc, bio, *error);
 }
 
 /* ---- the worker -------------------------------------------------------------------------- */

@@ -20,149 +20,6 @@
 
 /* ---- the table ----------------------------------------------------------------- */
 
-static int vc_parse_number(struct dm_arg_set *as, u64 *value)
-{
-	const char *arg = dm_shift_arg(as);
-
-	return !arg || kstrtou64(arg, 10, value) ? -EINVAL : 0;
-}
-
-static int vc_parse_raw(struct dm_target *ti, struct dm_arg_set *as,
-			struct vc_layer_args *args)
-{
-	u64 first, sectors;
-
-	if (vc_parse_number(as, &first) || vc_parse_number(as, &sectors) || !sectors ||
-	    sectors > LLONG_MAX >> SECTOR_SHIFT || first > LLONG_MAX >> SECTOR_SHIFT) {
-		ti->error = "Invalid raw layer: want <dev> <first sector> <sectors>";
-		return -EINVAL;
-	}
-	args->raw = true;
-	args->first = first;
-	args->sectors = sectors;
-	return 0;
-}
-
-static int vc_parse_vhdx(struct dm_target *ti, struct dm_arg_set *as,
-			 struct vc_layer_args *args)
-{
-	u64 sectors, block, size, bat, log, log_sectors;
-	const u64 mib = 1ULL << MIB_SECTOR_SHIFT;
-	struct vhdx_geometry geo;
-	struct vhdx_fault fault;
-
-	if (vc_parse_number(as, &sectors) || vc_parse_number(as, &block) ||
-	    vc_parse_number(as, &size) || vc_parse_number(as, &bat) ||
-	    vc_parse_number(as, &log) || vc_parse_number(as, &log_sectors)) {
-		ti->error = "Invalid vhdx layer: want <dev> and six numbers";
-		return -EINVAL;
-	}
-	if (sectors > VHDX_MAX_VIRTUAL_SIZE >> SECTOR_SHIFT ||
-	    block > VHDX_MAX_BLOCK_SIZE >> SECTOR_SHIFT || size > VHDX_PAGE_SIZE ||
-	    vhdx_geometry_init(&geo, sectors << SECTOR_SHIFT, block << SECTOR_SHIFT, size,
-			       true, &fault)) {
-		ti->error = "Invalid virtual size, block size or sector size";
-		return -EINVAL;
-	}
-	if (!bat || bat % mib || bat > (u64)VHDX_MAX_FILE_MIB << MIB_SECTOR_SHIFT) {
-		ti->error = "Invalid BAT sector";
-		return -EINVAL;
-	}
-	if (!log || log % mib || log > (u64)VHDX_MAX_FILE_MIB << MIB_SECTOR_SHIFT ||
-	    !log_sectors || log_sectors % mib ||
-	    log_sectors > VHDX_MAX_LOG_LENGTH >> SECTOR_SHIFT) {
-		ti->error = "Invalid log sector or length";
-		return -EINVAL;
-	}
-	args->sectors = sectors;
-	args->block_sectors = block;
-	args->sector_size = size;
-	args->bat = bat;
-	args->log = log;
-	args->log_sectors = log_sectors;
-	return 0;
-}
-
-/* Return: the layer's device path in @path. */
-static int vc_parse_layer(struct dm_target *ti, struct dm_arg_set *as,
-			  struct vc_layer_args *args, const char **path)
-{
-	const char *kind = dm_shift_arg(as);
-
-	*path = dm_shift_arg(as);
-	if (!kind || !*path) {
-		ti->error = "Not as many layers as the table says";
-		return -EINVAL;
-	}
-	if (!strcmp(kind, VHDCLONE_LAYER_VHDX))
-		return vc_parse_vhdx(ti, as, args);
-	if (!strcmp(kind, VHDCLONE_LAYER_RAW))
-		return vc_parse_raw(ti, as, args);
-	ti->error = "Unknown kind of layer: want vhdx or raw";
-	return -EINVAL;
-}
-
-static int vc_check_layer(struct dm_target *ti, struct vhdclone *vc, unsigned int i)
-{
-	const struct vc_layer_args *args = &vc->layers[i].args;
-
-	if (args->raw) {
-		if (!i) {
-			ti->error = "The top layer must be vhdx";
-			return -EINVAL;
-		}
-		if (i != vc->nr_layers - 1) {
-			ti->error = "A raw layer can only be the last one";
-			return -EINVAL;
-		}
-	} else if (args->sector_size != vc->layers[0].args.sector_size) {
-		ti->error = "Layers have different logical sector sizes";
-		return -EINVAL;
-	}
-	return 0;
-}
-
-static int vc_parse_features(struct dm_target *ti, struct dm_arg_set *as,
-			     struct vhdclone *vc)
-{
-	u64 argc;
-
-	if (!as->argc)
-		return 0;
-	/* Not dm_read_arg_group(): it takes 2^32 + 1 for 1. */
-	if (vc_parse_number(as, &argc) || argc > VHDCLONE_MAX_FEATURE_ARGS ||
-	    argc > as->argc) {
-		ti->error = "Invalid number of feature arguments";
-		return -EINVAL;
-	}
-
-	while (argc) {
-		const char *arg = dm_shift_arg(as);
-
-		argc--;
-		if (!strcasecmp(arg, VHDCLONE_FEATURE_READ_ONLY)) {
-			vc->read_only = true;
-		} else if (!strcasecmp(arg, VHDCLONE_FEATURE_NO_PASSDOWN)) {
-			vc->discard_passdown = false;
-		} else if (!strcasecmp(arg, VHDCLONE_FEATURE_LOW_WATER) && argc) {
-			argc--;
-			if (vc_parse_number(as, &vc->low_water_blocks)) {
-				ti->error = "Invalid low water mark";
-				return -EINVAL;
-			}
-			vc->has_low_water = true;
-		} else {
-			ti->error = "Unknown feature argument";
-			return -EINVAL;
-		}
-	}
-	if (as->argc) {
-		ti->error = "Too many arguments";
-		return -EINVAL;
-	}
-	return 0;
-}
-
 static int vc_open_layer(struct dm_target *ti, struct vhdclone *vc, unsigned int i,
 			 const char *path)
 {
@@ -289,18 +146,17 @@ static int vc_init_parts(struct dm_target *ti, struct vhdclone *vc)
 static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
 	struct dm_arg_set as = { .argc = argc, .argv = argv };
+	struct vc_features features = { };
 	const char **paths = NULL;
 	const struct vc_layer_args *top;
 	struct vhdclone *vc;
 	unsigned int i;
-	u64 nr_layers;
+	unsigned int nr_layers;
 	int r;
 
-	if (vc_parse_number(&as, &nr_layers) || !nr_layers ||
-	    nr_layers > VHDCLONE_MAX_LAYERS) {
-		ti->error = "Invalid number of layers";
-		return -EINVAL;
-	}
+	r = vc_parse_nr_layers(&as, &nr_layers, &ti->error);
+	if (r)
+		return r;
 
 	vc = kzalloc(struct_size(vc, layers, nr_layers), GFP_KERNEL);
 	if (!vc) {
@@ -308,7 +164,6 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		return -ENOMEM;
 	}
 	vc->nr_layers = nr_layers;
-	vc->discard_passdown = true;
 	top = &vc->layers[0].args;
 
 	r = -ENOMEM;
@@ -319,15 +174,20 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 
 	for (i = 0; i < nr_layers; i++) {
-		r = vc_parse_layer(ti, &as, &vc->layers[i].args, &paths[i]);
+		r = vc_parse_layer(&as, &vc->layers[i].args, &paths[i], &ti->error);
 		if (!r)
-			r = vc_check_layer(ti, vc, i);
+			r = vc_check_layer(&vc->layers[i].args, i, nr_layers, top,
+					   &ti->error);
 		if (r)
 			goto bad;
 	}
-	r = vc_parse_features(ti, &as, vc);
+	r = vc_parse_features(&as, &features, &ti->error);
 	if (r)
 		goto bad;
+	vc->read_only = features.read_only;
+	vc->discard_passdown = !features.no_discard_passdown;
+	vc->has_low_water = features.has_low_water;
+	vc->low_water_blocks = features.low_water_blocks;
 	if (!(dm_table_get_mode(ti->table) & BLK_OPEN_WRITE))
 		vc->read_only = true;
 	vc->lss_mask = (top->sector_size >> SECTOR_SHIFT) - 1;
@@ -344,11 +204,7 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	}
 	vc->total_blocks = DIV_ROUND_UP_ULL(top->sectors, top->block_sectors);
 	vc->page_sectors = VHDX_SECTORS_PER_PAGE * (top->sector_size >> SECTOR_SHIFT);
-	/* A write lies in one block and one bitmap page. */
-	r = dm_set_target_max_io_len(ti, min(top->block_sectors, vc->page_sectors));
-	if (r)
-		goto bad;
-
+	vc->write_sectors = min(top->block_sectors, vc->page_sectors);
 	ti->num_flush_bios = 1;
 	ti->flush_supported = true;
 	ti->num_discard_bios = 1;

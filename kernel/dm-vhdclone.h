@@ -46,14 +46,11 @@
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
-#include <linux/xarray.h>
 
-#include "dm-vhdclone-if.h"
-#include "vhdx-format.h"
+#include "dm-vhdclone-table.h"
 
 #define DM_MSG_PREFIX VHDCLONE_TARGET_NAME
 
-#define MIB_SECTOR_SHIFT	(VHDX_MIB_SHIFT - SECTOR_SHIFT)
 #define PAGE_SECTORS_4K		(VHDX_PAGE_SIZE >> SECTOR_SHIFT)
 
 /* ---- the block map ------------------------------------------------------ */
@@ -161,26 +158,6 @@ int vc_write_page(struct block_device *bdev, sector_t sector, struct page *page,
 
 /* ---- -image ----------------------------------------------------------------- */
 
-/**
- * struct vc_layer_args - a layer as the table names it
- * @raw: a raw window; then only @first and @sectors count
- * @first: first sector of the window
- * @sectors: virtual size
- * @block_sectors: block size
- * @sector_size: logical sector size in bytes
- * @bat, @log, @log_sectors: where the table says these are
- */
-struct vc_layer_args {
-	bool raw;
-	sector_t first;
-	sector_t sectors;
-	u32 block_sectors;
-	u32 sector_size;
-	sector_t bat;
-	sector_t log;
-	sector_t log_sectors;
-};
-
 /* What the caller is going to do with an image. */
 enum vc_use {
 	VC_USE_READ,		/* shared with every other reader on this host */
@@ -218,7 +195,7 @@ struct vc_space {
  * @block_shift: log2 of the block size in sectors
  * @lss_shift: log2 of sectors in a logical sector, 0 or 3
  * @page_shift: log2 of the sectors that a bitmap page covers
- * @pages: bitmap pages by number
+ * @dirs: for each chunk the directory of its bitmap pages, or NULL while there are none
  *
  * @lock: see the top of this file
  * @bitmaps: nr_chunks places of sector bitmap blocks in MiB, 0 if there is none
@@ -237,7 +214,7 @@ struct vc_image {
 	u8 lss_shift;
 	u8 page_shift;
 	bool raw;
-	struct xarray pages;
+	struct vc_page_dir __rcu **dirs;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	u32 *bitmaps;
@@ -337,6 +314,16 @@ struct vc_page {
 	struct rcu_head rcu;
 };
 
+/**
+ * struct vc_page_dir - the bitmap pages of a chunk that are in memory
+ * @pages: found under RCU, changed under img->lock
+ *
+ * Stays until the image is freed.
+ */
+struct vc_page_dir {
+	struct vc_page __rcu *pages[VHDX_BITMAP_PAGES_PER_CHUNK];
+};
+
 static inline u32 vc_page_index(const struct vc_image *img, sector_t sector)
 {
 	return sector >> img->page_shift;
@@ -359,8 +346,13 @@ static inline sector_t vc_page_place(const struct vc_image *img, u32 index)
 /* Under rcu_read_lock().  Any context. */
 static inline struct vc_page *vc_page_find(struct vc_image *img, u32 index)
 {
-	struct vc_page *page = xa_load(&img->pages, index);
+	struct vc_page_dir *dir;
+	struct vc_page *page;
 
+	dir = rcu_dereference(img->dirs[index / VHDX_BITMAP_PAGES_PER_CHUNK]);
+	if (unlikely(!dir))
+		return NULL;
+	page = rcu_dereference(dir->pages[index % VHDX_BITMAP_PAGES_PER_CHUNK]);
 	if (page && !READ_ONCE(page->referenced))
 		WRITE_ONCE(page->referenced, true);
 	return page;
@@ -451,8 +443,114 @@ struct vc_place {
 	u32 missing_index;
 };
 
+/* What of bits [first, first + nr), which lie in one word, is set? */
+static __always_inline u64 vc_bits_word(const struct vc_page *page, u32 first, u64 mask)
+{
+	return le64_to_cpu(READ_ONCE(((const __le64 *)page->bits)[first / 64])) & mask;
+}
+
+static __always_inline u64 vc_bits_mask(u32 first, u32 nr)
+{
+	return ~0ULL >> (64 - nr) << first % 64;
+}
+
+/* Are bits [first, first + nr) of a page set?  @nr is not 0. */
+static __always_inline bool vc_bits_are_set(const struct vc_page *page, u32 first, u32 nr)
+{
+	if (likely(first % 64 + nr <= 64)) {
+		u64 mask = vc_bits_mask(first, nr);
+
+		return vc_bits_word(page, first, mask) == mask;
+	}
+	return find_next_zero_bit_le(page->bits, first + nr, first) >= first + nr;
+}
+
+enum vc_probe {
+	VC_HERE,		/* the layer has all of the run, in one piece */
+	VC_BELOW,		/* it has nothing of it */
+	VC_UNSURE,		/* ask vc_image_lookup() */
+};
+
+/* Are the bits of a run set, all in one word?  Under no lock; @entry is the block's. */
+static __always_inline enum vc_probe vc_probe_bits(struct vc_image *img, u32 entry,
+						   sector_t sector, u32 nr)
+{
+	u32 first = vc_page_bit(img, sector);
+	u32 nr_bits = nr >> img->lss_shift;
+	struct vc_page *page;
+	u64 word, mask;
+
+	if (unlikely(first % 64 + nr_bits > 64 ||
+		     (sector | nr) & ((1U << img->lss_shift) - 1)))
+		return VC_UNSURE;
+	mask = vc_bits_mask(first, nr_bits);
+
+	rcu_read_lock();
+	page = vc_page_find(img, vc_page_index(img, sector));
+	if (unlikely(!page)) {
+		rcu_read_unlock();
+		return VC_UNSURE;
+	}
+	/* pairs with the order of vc_alloc(): bits, then the map entry */
+	smp_rmb();
+	word = vc_bits_word(page, first, mask);
+	rcu_read_unlock();
+
+	/* The bits are this entry's only if it did not change meanwhile. */
+	smp_rmb();
+	if (unlikely(READ_ONCE(img->map[sector >> img->block_shift]) != entry))
+		return VC_UNSURE;
+	if (word == mask)
+		return VC_HERE;
+	return word ? VC_UNSURE : VC_BELOW;
+}
+
+/**
+ * vc_image_probe() - the short way to look up one layer, for what I/O usually meets
+ * @nr: length of the run, not 0
+ * @place: set to where the run begins on the layer's device if it is VC_HERE
+ *
+ * Any context, no lock.
+ */
+static __always_inline enum vc_probe vc_image_probe(struct vc_image *img, sector_t sector,
+						    u32 nr, sector_t *place)
+{
+	u32 block_sectors = 1U << img->block_shift;
+	u32 offset = sector & (block_sectors - 1);
+	u32 entry;
+
+	if (unlikely(offset + nr > block_sectors || sector + nr > img->sectors))
+		return VC_UNSURE;
+	entry = READ_ONCE(img->map[sector >> img->block_shift]);
+	*place = vc_entry_sector(entry) + offset;
+	switch (vc_entry_state(entry)) {
+	case VC_FULL:
+		return VC_HERE;
+	case VC_ABSENT:
+		return VC_BELOW;
+	case VC_PARTIAL:
+		return vc_probe_bits(img, entry, sector, nr);
+	default:
+		return VC_UNSURE;
+	}
+}
+
+static inline void vc_remap(struct bio *bio, struct block_device *bdev, sector_t sector)
+{
+	bio_set_dev(bio, bdev);
+	bio->bi_iter.bi_sector = sector;
+}
+
 /* Any context, no lock.  Looks up one layer; true if it decides. */
 bool vc_image_lookup(struct vc_image *img, sector_t sector, struct vc_place *place);
+
+/**
+ * vc_chain_remap() - the short way to send a read below the delta
+ * @bio: remapped if one layer has all of it, in one piece; its sector is the clone's
+ *
+ * Any context, no lock.  Return: false if vc_chain_lookup() must be asked.
+ */
+bool vc_chain_remap(struct vc_chain *chain, struct bio *bio);
 
 /* Any context, no lock.  @place->nr is what is asked for. */
 void vc_chain_lookup(struct vc_chain *chain, sector_t sector, struct vc_place *place);
@@ -523,7 +621,8 @@ struct vc_layer {
  * @chain: the layers below, NULL if there are none
  * @gate: see enum vc_gate; changed under top->lock
  * @lss_mask: a write's sector and length must be clear of these bits
- * @page_sectors: map() does not see a bio that crosses a multiple of this
+ * @page_sectors: what a bitmap page covers
+ * @write_sectors: a block, or what a bitmap page covers if that is less
  *
  * @dirty_seq: raised by each change that a commit must carry; under top->lock
  * @durable_seq: the value that the last commit covered; under commit_lock
@@ -536,6 +635,7 @@ struct vhdclone {
 	enum vc_gate gate;
 	u32 lss_mask;
 	u32 page_sectors;
+	u32 write_sectors;
 	bool differencing;
 	bool discard_passdown;
 

@@ -88,7 +88,7 @@ test_create_base_formats() {
 	# Other formats would make a clone of garbage.
 	truncate -s 1M fixed.vhd
 	printf conectix | dd of=fixed.vhd bs=1 seek=$((1048576 - 512)) conv=notrunc status=none
-	refused 4 'a VHD' create fixed.vhd c.vhdx
+	refused 4 'footer: checksum is wrong' create fixed.vhd c.vhdx
 	printf 'QFI\373' >image.qcow2
 	truncate -s 1M image.qcow2
 	refused 4 'a QCOW' create image.qcow2 c.vhdx

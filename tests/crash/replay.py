@@ -24,6 +24,7 @@ What the medium may hold after a power cut, as it is modelled here:
              any order.  The FUA writes of the interval completed before; that the
              plain ones were issued after them is not certain, but possible
     clean    behind the mark that the clone was closed
+    prefix   (--every) after each plain write, as if they came in the log's order
 
 One trap: a sector may be written by a plain write and then by a FUA write; if no
 flush comes between them, the log has the older one behind the newer, though no medium
@@ -119,7 +120,54 @@ WORKLOADS = {
         "windows": [[0, 40 << 11]],
         "parts": [{"n": 250, "t": 3, "m": 512}, {"n": 120, "t": 2, "m": 512}],
     },
-    # A file system on a raw base.
+    # Small writes to new blocks all over the disk: pages of the BAT, and chunks.
+    "alloc": {
+        "layers": [
+            {"type": "differencing", "size": "9G", "block_size": "1M",
+             "capacity": 120 * MIB, "garbage": True, "order": "shuffle", "seed": 5},
+            {"type": "dynamic", "size": "9G", "block_size": "32M",
+             "blocks": tagged(0, 0)},
+        ],
+        "windows": [[i * 600 << 11, 4 << 11] for i in range(15)],
+        "parts": [{"n": 350, "t": 3, "m": 64, "x": "w=60,s=4,f=10,d=4,z=3"},
+                  {"n": 150, "t": 3, "m": 64, "x": "w=60,s=4,f=20,d=1,z=1"}],
+    },
+    # Blocks come and go, and the table is loaded anew meanwhile.
+    "discard": {
+        "layers": [
+            {"type": "differencing", "size": "24M", "block_size": "1M",
+             "capacity": 420 * MIB, "garbage": True},
+            {"type": "dynamic", "size": "24M", "block_size": "2M",
+             "blocks": tagged(0, 8)},
+        ],
+        "windows": [[0, 24 << 11]],
+        "parts": [{"n": 450, "t": 3, "m": 512, "x": "w=45,s=4,f=12,d=22,z=17"}],
+        "during": "reload",
+    },
+    # There is room for a third of the blocks.
+    "space": {
+        "layers": [
+            {"type": "differencing", "size": "30M", "block_size": "2M",
+             "capacity": 16 * MIB, "garbage": True},
+            {"type": "dynamic", "size": "30M", "block_size": "2M",
+             "blocks": tagged(0, 9)},
+        ],
+        "windows": [[0, 30 << 11]],
+        "parts": [{"n": 350, "t": 3, "m": 256, "x": "w=60,s=6,f=14,d=6,z=3"},
+                  {"n": 150, "t": 2, "m": 256, "x": "w=60,s=6,f=14,d=6,z=3"}],
+        "during": "suspend",
+    },
+    # File systems on a raw base; what journals they have, their kernel replays.
+    "xfs": {
+        "layers": [
+            {"type": "differencing", "size": "320M", "block_size": "2M",
+             "capacity": 150 * MIB},
+            {"raw": 8 * MIB},
+        ],
+        "windows": [],
+        "files": 40,
+        "fs": "xfs",
+    },
     "ext4": {
         "layers": [
             {"type": "differencing", "size": "40M", "block_size": "2M",
@@ -128,6 +176,7 @@ WORKLOADS = {
         ],
         "windows": [],
         "files": 40,
+        "fs": "ext4",
     },
 }
 SEED = 7
@@ -172,9 +221,10 @@ def prepare(args):
         block = vhdx.size(spec["layers"][0]["block_size"]) // 512
         unit = spec["layers"][0].get("lss", 512) // 512
         with open(os.path.join(directory, "conf"), "w") as f:
-            f.write("layers='%s'\nduring='%s'\nfiles='%s'\nparts=()\n" %
+            f.write("layers='%s'\nduring='%s'\nfiles='%s'\nfs='%s'\nparts=()\n" %
                     (" ".join(os.path.basename(p) for p in paths),
-                     spec.get("during", ""), spec.get("files", "")))
+                     spec.get("during", ""), spec.get("files", ""),
+                     spec.get("fs", "")))
             for part in spec.get("parts", ()):
                 words = ["-%s %s" % (k, v) for k, v in part.items()]
                 words += ["-w %d:%d" % tuple(w) for w in spec["windows"]]
@@ -308,7 +358,8 @@ class Disk:
                 if self.lib.model_op(self.model, int(gen), kind.encode(), int(sector),
                                      int(count)):
                     raise MemoryError
-                self.order.append((int(done), int(gen)))
+                if int(done) >= 0:
+                    self.order.append((int(done), int(gen)))
                 if kind == "z":
                     self.zeroes.append((int(gen), int(sector), int(count)))
         self.order.sort()
@@ -404,6 +455,41 @@ class Files:
         return None
 
 
+class Mounted(Files):
+    """A file system of which only its own kernel can replay the journal: what is left
+    at some points is kept, and mounted in a guest in the end."""
+
+    def judge(self, chain, _):
+        return None
+
+
+ORACLES = {None: Disk, "ext4": Files, "xfs": Mounted}
+
+
+def legible(chain, at):
+    """Does libvhdi read what is there?  It looks at the bitmap whatever the BAT says."""
+    for layer in chain.layers:
+        if isinstance(layer, vhdx.Raw) or at >= layer.virtual_size:
+            return False
+        if not layer.has_parent:
+            return True
+        block = at // layer.block_size
+        state = layer.state(block)
+        if state not in (vhdx.NOT_PRESENT, vhdx.FULL, vhdx.PARTIAL):
+            return False
+        if not layer.sb_place(block // layer.geo.ratio):
+            return False
+        if state == vhdx.PARTIAL:
+            # What is not here is in the next one.
+            continue
+        bits = layer.bits_set(block)
+        if state == vhdx.FULL:
+            return bits == layer.geo.block_sectors(block)
+        if bits:
+            return False
+    return False
+
+
 class Checker:
     def __init__(self, args):
         self.args = args
@@ -411,12 +497,18 @@ class Checker:
         self.spec = workload(args.name)
         self.paths = paths_of(self.directory, self.spec)
         self.library = Library(args.library)
-        kind = Files if self.spec.get("files") else Disk
-        self.oracle = kind(self.library, self.directory, self.spec, self.paths)
+        self.oracle = ORACLES[self.spec.get("fs")](self.library, self.directory, self.spec, self.paths)
         self.log = read_log(os.path.join(self.directory, "log"))
         self.failures = 0
         self.count = {}
         self.fua = {}
+        self.mounts = os.path.join(self.directory, "mount")
+        self.python = None
+        for python in ("/usr/bin/python3", "python3"):
+            if subprocess.run([python, "-c", "import pyvhdi"], check=False,
+                              stderr=subprocess.DEVNULL).returncode == 0:
+                self.python = python
+                break
 
     # which points there are
 
@@ -447,6 +539,10 @@ class Checker:
 
     def choose_points(self):
         points, special = self.all_points()
+        if self.args.every:
+            special = [(i + 1, "prefix" if not e.flags & (FLUSH | FUA) else "after")
+                       for i, e in enumerate(self.log) if not e.flags & MARK]
+            self.args.points = max(self.args.points, 3 * len(special))
         rng = random.Random("%s %d" % (self.args.name, self.args.seed))
         # Headers are few and matter: all of these, but not more than a third.
         if len(special) > self.args.points // 3:
@@ -576,7 +672,70 @@ class Checker:
                 return "vhdclone %s: status %d: %s" % (
                     verb, p.returncode, p.stdout.decode(errors="replace")[-300:])
         why = self.judge_image(copy, clean=dirty)
-        return "after vhdclone recover: " + why if why else None
+        if why:
+            return "after vhdclone recover: " + why
+        if isinstance(self.oracle, Mounted):
+            self.keep_mount(copy)
+        return self.judge_by_libvhdi(copy)
+
+    def keep_mount(self, image):
+        if not self.oracle.made or self.count.get("mounted", 0) >= self.args.mounts:
+            return
+        os.makedirs(self.mounts, exist_ok=True)
+        n = self.count["mounted"] = self.count.get("mounted", 0) + 1
+        name = os.path.join(self.mounts, "%d" % n)
+        subprocess.run(["cp", "--sparse=always", image, name + ".vhdx"], check=True)
+        with open(name + ".count", "w") as f:
+            f.write("%d\n" % self.oracle.count)
+
+    def mount_all(self):
+        """The module opens what was kept; a kernel mounts it, and finds its files."""
+        top = os.path.dirname(os.path.dirname(here))
+        p = subprocess.run([os.path.join(top, "tests/uml/run"), "--share", self.args.dir,
+                            "--timeout", "600", "--", "env", "PATH=/share/bin:" +
+                            os.environ["PATH"], "bash", os.path.join(here, "guest"),
+                            "mount", self.args.name], check=False,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        shutil.rmtree(self.mounts)
+        if p.returncode:
+            self.failures += 1
+            print("# %s: mounted in a guest: status %d\n# %s" %
+                  (self.args.name, p.returncode, p.stdout.decode(errors="replace")
+                   [-3000:].replace("\n", "\n# ")))
+
+    def judge_by_libvhdi(self, path):
+        """A reader that shares nothing with us sees the same, where it can."""
+        if not self.python or self.paths[-1].endswith(".raw"):
+            return None
+        chain = vhdx.Chain(path, *self.paths[1:])
+        step = min(layer.block_size for layer in chain.layers)
+        ranges = []
+        for first, count in self.spec["windows"]:
+            at, end = first * 512, min((first + count) * 512, chain.size)
+            while at < end:
+                n = min(step - at % step, end - at)
+                if legible(chain, at) and legible(chain, at + n - 1):
+                    ranges.append((at, n))
+                at += n
+        out = os.path.join(self.args.scratch, self.args.name + ".vhdi")
+        p = subprocess.run([self.python, os.path.join(here, "vhdi-read"), out, path,
+                            *self.paths[1:]], check=False, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT,
+                           input="".join("%d %d\n" % r for r in ranges).encode())
+        why = None
+        if p.returncode:
+            why = "libvhdi: " + p.stdout.decode(errors="replace")[-300:]
+        else:
+            with open(out, "rb") as f:
+                for at, n in ranges:
+                    if f.read(n) != chain.read(at, n) and not why:
+                        why = "libvhdi reads something else in %d+%d" % (at, n)
+        os.unlink(out)
+        self.count["libvhdi"] = self.count.get("libvhdi", 0) + 1
+        self.count["blocks"] = self.count.get("blocks", 0) + len(ranges)
+        for layer in chain.layers:
+            layer.store.close()
+        return why
 
     def point(self, medium, number, start, kind):
         rng = random.Random("%s %d %d" % (self.args.name, self.args.seed, number))
@@ -622,9 +781,17 @@ class Checker:
                 self.oracle.mark(self.log[at].mark)
                 at += 1
             self.point(medium, number, start, kind)
+        if os.path.exists(self.mounts):
+            self.mount_all()
         if self.args.only is None:
             kinds = ", ".join("%d %s" % (self.count.get(k, 0), k)
-                              for k in ("after", "torn", "cut", "clean", "recovered"))
+                              for k in ("after", "prefix", "torn", "cut", "clean",
+                                      "recovered"))
+            if self.count.get("libvhdi"):
+                kinds += ", %d read by libvhdi: %d blocks" % (self.count["libvhdi"],
+                                                              self.count["blocks"])
+            if self.count.get("mounted"):
+                kinds += ", %d mounted" % self.count["mounted"]
             print("# %s: %d entries, %d points of %d possible (%s), seed %d, %.0f s: "
                   "%d bad" % (self.args.name, len(self.log), len(points), self.possible,
                               kinds, self.args.seed, time.time() - began,
@@ -652,6 +819,10 @@ def main():
     p.add_argument("--only", type=int, help="this point, and keep its image")
     p.add_argument("--share", type=int, default=8,
                    help="one in SHARE points is recovered for good as well")
+    p.add_argument("--every", action="store_true",
+                   help="all flushes and entries, and twice as many others")
+    p.add_argument("--mounts", type=int, default=6,
+                   help="so many file systems are mounted in a guest")
     p.add_argument("--tool", help="vhdclone, for that")
     p.add_argument("--library", required=True, help="model.so")
     p.add_argument("--scratch", default="/dev/shm")

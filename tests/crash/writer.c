@@ -6,6 +6,7 @@
  *
  *	writer disk DEV LOGNAME HISTORY OPTION...
  *	writer files DIR LOGNAME COUNT SEED
+ *	writer verify DIR COUNT SEED
  *
  * Marks ("-" as LOGNAME: none):
  *
@@ -15,7 +16,8 @@
  *	e N	(files) the first N files have been fsynced
  *
  * The history has a line per operation: generation, letter, sector, count, and the
- * how-manieth it was to complete.  A later run goes on with an earlier one's.
+ * how-manieth it was to complete; -1 if it did not, for lack of space, and did any part
+ * of what it should.  A later run goes on with an earlier one's.
  *
  * Operations on overlapping sectors are never in flight together, and generations
  * only go up: so what a sector may hold is what its durable generation wrote, or a
@@ -44,7 +46,7 @@
 
 struct op {
 	u64 sector;
-	u64 done;
+	long long done;
 	u32 count;
 	u32 gen;
 	char kind;
@@ -242,9 +244,19 @@ static void flush(void)
 	mark("f %llu", (unsigned long long)completed);
 }
 
+/* No room is an answer; anything else is not. */
+static bool no_space(const struct op *op)
+{
+	if (errno != ENOSPC)
+		die("%c %llu+%u: %s", op->kind, (unsigned long long)op->sector, op->count,
+		    strerror(errno));
+	return true;
+}
+
 static void do_op(struct thread *t, struct op *op)
 {
 	struct iovec iov = { .iov_base = t->buf };
+	bool failed = false;
 	u64 range[2];
 
 	choose(t, op);
@@ -262,24 +274,22 @@ static void do_op(struct thread *t, struct op *op)
 		break;
 	case 'z':
 		mark("i %u", op->gen);
-		if (ioctl(w.fd, BLKZEROOUT, range))
-			die("zeroes: %s", strerror(errno));
+		failed = ioctl(w.fd, BLKZEROOUT, range) && no_space(op);
 		break;
 	default:
 		for (u32 i = 0; i < op->count; i++)
 			stamp(t->buf + (size_t)i * SECTOR, op->sector + i, op->gen, w.seed);
 		iov.iov_len = range[1];
-		if (pwritev2(w.fd, &iov, 1, range[0], op->kind == 's' ? RWF_DSYNC : 0) !=
-		    (ssize_t)range[1])
-			die("write %llu+%u: %s", (unsigned long long)op->sector, op->count,
-			    strerror(errno));
-		if (op->kind == 's')
+		errno = ENOSPC;
+		failed = pwritev2(w.fd, &iov, 1, range[0], op->kind == 's' ? RWF_DSYNC : 0) !=
+			 (ssize_t)range[1] && no_space(op);
+		if (op->kind == 's' && !failed)
 			mark("s %u", op->gen);
 		break;
 	}
 
 	pthread_mutex_lock(&w.lock);
-	op->done = w.completed++;
+	op->done = failed ? -1 : (long long)w.completed++;
 	record(op);
 	w.active[t->nr].count = 0;
 	pthread_cond_broadcast(&w.idle);
@@ -318,17 +328,18 @@ static void *worker(void *data)
 static void load_history(const char *path)
 {
 	FILE *f = fopen(path, "r");
-	unsigned long long gen, done;
+	unsigned long long gen;
+	long long done;
 	char line[128];
 
 	if (!f)
 		return;
 	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%llu %*c %*u %*u %llu", &gen, &done) != 2)
+		if (sscanf(line, "%llu %*c %*u %*u %lld", &gen, &done) != 2)
 			die("%s: bad line: %s", path, line);
 		if (gen >= w.gen)
 			w.gen = gen + 1;
-		if (done >= w.completed)
+		if (done >= (long long)w.completed)
 			w.completed = done + 1;
 	}
 	fclose(f);
@@ -343,9 +354,8 @@ static void save_history(const char *path)
 	for (size_t i = 0; i < w.nr; i++) {
 		struct op *op = &w.history[i];
 
-		fprintf(f, "%u %c %llu %u %llu\n", op->gen, op->kind,
-			(unsigned long long)op->sector, op->count,
-			(unsigned long long)op->done);
+		fprintf(f, "%u %c %llu %u %lld\n", op->gen, op->kind,
+			(unsigned long long)op->sector, op->count, op->done);
 	}
 	if (fflush(f) || fsync(fileno(f)) || fclose(f))
 		die("%s: %s", path, strerror(errno));
@@ -366,7 +376,8 @@ static int usage(void)
 	fputs("usage: writer disk DEV LOGNAME HISTORY [-s SEED] [-n OPS] [-t THREADS]\n"
 	      "                   [-u UNIT] [-m MAX] [-b BLOCK] [-w FIRST:COUNT]...\n"
 	      "                   [-x w=60,s=6,f=12,d=3,z=3]	(all in sectors)\n"
-	      "       writer files DIR LOGNAME COUNT SEED\n", stderr);
+	      "       writer files DIR LOGNAME COUNT SEED\n"
+	      "       writer verify DIR COUNT SEED\n", stderr);
 	return 2;
 }
 
@@ -440,6 +451,44 @@ static int disk(int argc, char **argv)
 /* ---- writer files -------------------------------------------------------- */
 
 /* File N has N * 1009 % 40000 + 1 bytes of text that follows from N and the seed. */
+static const char *content(unsigned int n, unsigned int seed, size_t *size)
+{
+	static char text[40032];
+
+	*size = n * 1009 % 40000 + 1;
+	for (size_t i = 0; i < *size; i += 32)
+		sprintf(text + i, "%010u %010u %08zu\n.", n, seed, i);
+	return text;
+}
+
+/* Are the first COUNT files there, whole? */
+static int verify(int argc, char **argv)
+{
+	static char got[40032];
+	int dir;
+
+	if (argc != 4)
+		return usage();
+	dir = open(argv[1], O_RDONLY | O_DIRECTORY);
+	if (dir < 0)
+		die("%s: %s", argv[1], strerror(errno));
+	for (int n = 0; n < atoi(argv[2]); n++) {
+		size_t size;
+		const char *text = content(n, atoi(argv[3]), &size);
+		char name[16];
+		int fd;
+
+		snprintf(name, sizeof(name), "f%u", n);
+		fd = openat(dir, name, O_RDONLY);
+		if (fd < 0)
+			die("%s: %s", name, strerror(errno));
+		if (read(fd, got, sizeof(got)) != (ssize_t)size || memcmp(got, text, size))
+			die("%s has not its content", name);
+		close(fd);
+	}
+	return 0;
+}
+
 static int files(int argc, char **argv)
 {
 	unsigned int count, seed;
@@ -454,13 +503,12 @@ static int files(int argc, char **argv)
 	if (dir < 0)
 		die("%s: %s", argv[1], strerror(errno));
 	for (unsigned int n = 0; n < count; n++) {
-		size_t size = n * 1009 % 40000 + 1;
-		static char text[40032];
+		const char *text;
 		char name[16];
+		size_t size;
 		int fd;
 
-		for (size_t i = 0; i < size; i += 32)
-			sprintf(text + i, "%010u %010u %08zu\n.", n, seed, i);
+		text = content(n, seed, &size);
 		snprintf(name, sizeof(name), "f%u", n);
 		fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL, 0644);
 		if (fd < 0 || write(fd, text, size) != (ssize_t)size || fsync(fd) ||
@@ -486,5 +534,7 @@ int main(int argc, char **argv)
 		return disk(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "files"))
 		return files(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "verify"))
+		return verify(argc - 1, argv + 1);
 	return usage();
 }

@@ -159,8 +159,13 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 			       path);
 	if (!ret)
 		ret = vc_chain_walk(&o->chain, top, &options, err);
-	for (i = 1; i < o->chain.nr && !ret; i++)
+	if (!ret)
+		ret = vc_table_possible(&o->chain, err);
+	for (i = 1; i < o->chain.nr && !ret; i++) {
 		ret = vc_active_refuse(&o->chain.layer[i]->file, err);
+		if (!ret)
+			ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
+	}
 	return ret;
 }
 

@@ -4,9 +4,11 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "chain.h"
 #include "guid.h"
+#include "vhd.h"
 
 /* ---- fingerprints of raw bases ------------------------------------------------ */
 
@@ -116,15 +118,48 @@ static int vc_check_linkage(const struct vc_image *child, const struct vc_image 
 			vc_guid_format(&expected, text2));
 }
 
-static int vc_check_parent(const struct vc_image *child, const struct vc_image *parent,
-			   struct vc_err *err)
+/* The child is a VHD, or a VHDX that stands on one. */
+static int vc_check_vhd_parent(const struct vc_image *child, const struct vc_image *parent,
+			       struct vc_err *err)
 {
-	if (vc_locator_is_raw(child->locator)) {
-		if (parent->size % child->meta.logical_sector_size)
+	const char *linkage = vc_locator_get(child->locator, VC_KEY_LINKAGE);
+	struct vhdx_guid expected;
+	char text[VC_GUID_TEXT];
+	char text2[VC_GUID_TEXT];
+
+	if (!linkage || !vc_guid_parse(linkage, &expected))
+		return vc_error(err, EINVAL, child->file.path,
+				"parent locator: no " VC_KEY_LINKAGE ", or not a GUID");
+	if (parent->format != VC_FORMAT_VHD)
+		return vc_error(err, EINVAL, parent->file.path,
+				"not a VHD, but %s needs one as its parent",
+				child->file.path);
+	if (vhdx_guid_equal(&parent->vhd->footer.unique_id, &expected))
+		return 0;
+	return vc_error(err, ESTALE, child->file.path,
+			"%s is not the parent of this image: its unique ID is %s, expected %s",
+			parent->file.path,
+			vc_guid_format(&parent->vhd->footer.unique_id, text),
+			vc_guid_format(&expected, text2));
+}
+
+int vc_chain_check_parent(const struct vc_image *child, const struct vc_image *parent,
+			  struct vc_err *err)
+{
+	int ret;
+
+	if (child->format == VC_FORMAT_VHD)
+		return vc_check_vhd_parent(child, parent, err);
+	if (vc_locator_is_raw(child->locator) || vc_locator_is_vhd(child->locator)) {
+		if (vc_image_virtual_size(parent) % child->meta.logical_sector_size)
 			return vc_error(err, EINVAL, parent->file.path,
 					"%llu bytes are no multiple of the sector size, %u",
-					parent->size, child->meta.logical_sector_size);
-		return vc_check_raw_parent(child, parent, err);
+					vc_image_virtual_size(parent),
+					child->meta.logical_sector_size);
+		ret = vc_check_raw_parent(child, parent, err);
+		if (!ret && vc_locator_is_vhd(child->locator))
+			ret = vc_check_vhd_parent(child, parent, err);
+		return ret;
 	}
 	if (parent->format != VC_FORMAT_VHDX)
 		return vc_error(err, EINVAL, parent->file.path,
@@ -170,7 +205,7 @@ char *vc_chain_hint(const struct vc_image *child)
 	if (!value)
 		return NULL;
 	path = strdup(value);
-	if (path && !vc_locator_is_raw(child->locator))
+	if (path && !vc_locator_get(child->locator, VC_KEY_ABSOLUTE))
 		vc_slashes(path);
 	return path;
 }
@@ -258,9 +293,9 @@ static void vc_fence_free(struct vc_search *search)
 	free(search->directory);
 }
 
-static int vc_find_parent(const struct vc_image *child,
-			  const struct vc_chain_options *options, const char *named,
-			  struct vc_image **result, struct vc_err *err)
+int vc_chain_find_parent(const struct vc_image *child,
+			 const struct vc_chain_options *options, const char *named,
+			 struct vc_image **result, struct vc_err *err)
 {
 	struct vc_search search = { .child = child, .options = options };
 	bool raw = vc_locator_is_raw(child->locator);
@@ -269,7 +304,8 @@ static int vc_find_parent(const struct vc_image *child,
 	int ret;
 
 	*result = NULL;
-	if (!raw && !vhdx_guid_equal(&child->locator->type, &vhdx_guid_locator_vhdx)) {
+	if (!raw && child->format == VC_FORMAT_VHDX && !vc_locator_is_vhd(child->locator) &&
+	    !vhdx_guid_equal(&child->locator->type, &vhdx_guid_locator_vhdx)) {
 		char text[VC_GUID_TEXT];
 
 		return vc_error(err, EOPNOTSUPP, child->file.path,
@@ -290,7 +326,7 @@ static int vc_find_parent(const struct vc_image *child,
 	if (!ret) {
 		*result = vc_search_paths(&search, hint, err);
 		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
-		if (!*result && raw && absolute)
+		if (!*result && absolute)
 			*result = vc_search_try(&search, NULL, absolute, &search.fence, err);
 		ret = *result ? 0 : search.ret;
 	}
@@ -301,6 +337,48 @@ static int vc_find_parent(const struct vc_image *child,
 				"; it is the base of %s: name it with --base, or its directory with --base-dir",
 				child->file.path);
 	return ret;
+}
+
+/* Is there something at @path, seen from @dir, and is it @file? */
+static bool vc_is_there(const char *dir, const char *path, const struct vc_file *file,
+			bool *same)
+{
+	char *joined = NULL;
+	struct stat st;
+	bool there;
+
+	if (*path != '/' && asprintf(&joined, "%s/%s", dir, path) < 0)
+		return false;
+	there = !stat(joined ? joined : path, &st);
+	free(joined);
+	if (there && file->is_block)
+		*same = S_ISBLK(st.st_mode) && st.st_rdev == file->rdev;
+	else if (there)
+		*same = st.st_dev == file->dev && st.st_ino == file->ino;
+	return there;
+}
+
+bool vc_chain_leads_to(const struct vc_image *child, const struct vc_image *base)
+{
+	char *directory = vc_dirname(child->file.real);
+	char *hint = vc_chain_hint(child);
+	const char *absolute = NULL;
+	struct vc_err ignored;
+	bool same = false;
+
+	if (child->locator)
+		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
+	if (directory && hint &&
+	    (vc_is_there(directory, hint, &base->file, &same) ||
+	     vc_is_there(directory, vc_basename(hint), &base->file, &same) ||
+	     (absolute && vc_is_there(directory, absolute, &base->file, &same))))
+		goto out;
+	/* Whoever was moved still knows whom to expect. */
+	same = child->locator && !vc_chain_check_parent(child, base, &ignored);
+out:
+	free(directory);
+	free(hint);
+	return same;
 }
 
 /* ---- the walk ------------------------------------------------------------------------ */
@@ -325,11 +403,11 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 
 	chain->nr = 0;
 	chain->layer[chain->nr++] = top;
-	while (child->format == VC_FORMAT_VHDX && child->meta.has_parent) {
+	while (child->meta.has_parent) {
 		named = NULL;
 		if (chain->nr <= options->nr_bases)
 			named = options->bases[chain->nr - 1];
-		ret = vc_find_parent(child, options, named, &parent, err);
+		ret = vc_chain_find_parent(child, options, named, &parent, err);
 		if (ret)
 			return ret;
 		if (vc_chain_has(chain, &parent->file))
@@ -340,7 +418,7 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 				       "the chain has more than %u layers",
 				       VHDCLONE_MAX_LAYERS);
 		else
-			ret = vc_check_parent(child, parent, err);
+			ret = vc_chain_check_parent(child, parent, err);
 		if (ret) {
 			vc_image_close(parent);
 			return ret;

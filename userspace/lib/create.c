@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "active.h"
+#include "children.h"
 #include "create.h"
 #include "guid.h"
+#include "vhd.h"
 
 /* Everything about an image that is to be written, known before the first write. */
 struct vc_plan {
@@ -90,10 +92,12 @@ static int vc_locate_vhdx(struct vc_locator *locator, const struct vc_image *bas
 	return ret;
 }
 
+/* A raw base, or a VHD. */
 static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base,
 			 const char *relative, struct vc_err *err)
 {
 	char fingerprint[VC_FINGERPRINT_TEXT];
+	char linkage[VC_GUID_TEXT];
 	char size[24];
 	int ret;
 
@@ -102,6 +106,10 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 		return ret;
 	snprintf(size, sizeof(size), "%llu", base->size);
 	ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
+	if (!ret && base->format == VC_FORMAT_VHD)
+		ret = vc_locator_add(locator, VC_KEY_LINKAGE,
+				     vc_guid_format(&base->vhd->footer.unique_id, linkage),
+				     err);
 	if (!ret)
 		ret = vc_locator_add(locator, VC_KEY_ABSOLUTE, base->file.real, err);
 	if (!ret)
@@ -114,7 +122,7 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err *err)
 {
 	const struct vc_image *base = plan->options->base->layer[0];
-	bool raw = base->format == VC_FORMAT_RAW;
+	const struct vhdx_guid *type = &vhdx_guid_locator_vhdx;
 	struct vc_locator *locator;
 	char *directory;
 	char *relative;
@@ -128,10 +136,14 @@ static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err
 		return vc_error_sys(err, errno, path, "cannot resolve the directory");
 	relative = vc_relative_path(real, base->file.real);
 	free(real);
-	locator = vc_locator_new(raw ? &vc_guid_locator_raw : &vhdx_guid_locator_vhdx);
+	if (base->format == VC_FORMAT_RAW)
+		type = &vc_guid_locator_raw;
+	else if (base->format == VC_FORMAT_VHD)
+		type = &vc_guid_locator_vhd;
+	locator = vc_locator_new(type);
 	if (!relative || !locator)
 		ret = vc_error_nomem(err);
-	else if (raw)
+	else if (base->format != VC_FORMAT_VHDX)
 		ret = vc_locate_raw(locator, base, relative, err);
 	else
 		ret = vc_locate_vhdx(locator, base, relative, err);
@@ -155,7 +167,7 @@ static void vc_plan_inherit(struct vc_plan *plan, const struct vc_image *base)
 
 	meta->has_parent = true;
 	meta->virtual_size = vc_image_virtual_size(base);
-	if (base->format == VC_FORMAT_VHDX) {
+	if (base->format != VC_FORMAT_RAW) {
 		meta->logical_sector_size = base->meta.logical_sector_size;
 		meta->physical_sector_size = base->meta.physical_sector_size;
 		meta->virtual_disk_id = base->meta.virtual_disk_id;
@@ -432,8 +444,12 @@ static int vc_create_file(const char *path, const struct vc_plan *plan, struct v
 	if (ret && named)
 		unlink(temporary);
 	close(file.fd);
-	if (!ret)
+	if (!ret) {
 		ret = vc_sync_directory(directory, err);
+		/* What was replaced is gone, but a new name can be taken back. */
+		if (ret && !plan->options->force)
+			unlink(path);
+	}
 out:
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 	free(temporary);
@@ -533,6 +549,7 @@ int vc_create(const char *path, const struct vc_create_options *options,
 	      struct vc_created *created, struct vc_err *err)
 {
 	struct vc_plan plan = { .options = options };
+	struct vc_err ignored;
 	struct vc_file target;
 	int ret;
 
@@ -548,6 +565,9 @@ int vc_create(const char *path, const struct vc_create_options *options,
 		else
 			ret = vc_create_file(target.real ? target.real : path, &plan, err);
 	}
+	if (!ret && options->base)
+		vc_children_add(&options->base->layer[0]->file,
+				target.real ? target.real : path, &ignored);
 	if (!ret)
 		*created = (struct vc_created) {
 			.virtual_size = plan.meta.virtual_size,

@@ -23,9 +23,14 @@ void vc_error_append(struct vc_err *err, const char *fmt, ...)
 
 static void vc_error_start(struct vc_err *err, int errnum, const char *path)
 {
+	size_t len = path ? strlen(path) : 0;
+
 	err->errnum = errnum;
 	err->msg[0] = '\0';
-	if (path)
+	/* What is wrong must still find room. */
+	if (len > VC_ERR_PATH_MAX)
+		vc_error_append(err, "...%s: ", path + len - VC_ERR_PATH_MAX);
+	else if (path)
 		vc_error_append(err, "%s: ", path);
 }
 

@@ -23,6 +23,7 @@ enum vc_exit {
 };
 
 #define VC_ERR_MSG_MAX	1024
+#define VC_ERR_PATH_MAX	400	/* of a longer path only the end is shown */
 
 /**
  * struct vc_err - what went wrong

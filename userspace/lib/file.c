@@ -280,6 +280,18 @@ int vc_file_lock(const struct vc_file *file, struct vc_err *err)
 	return 0;
 }
 
+int vc_file_no_writers(const struct vc_file *file, struct vc_err *err)
+{
+	/* A lease for reading is given only while there are no writers. */
+	if (file->is_block || file->writable || !fcntl(file->fd, F_SETLEASE, F_RDLCK)) {
+		fcntl(file->fd, F_SETLEASE, F_UNLCK);
+		return 0;
+	}
+	if (errno != EAGAIN)
+		return 0;
+	return vc_error(err, EBUSY, file->path, "is open for writing by another program");
+}
+
 char *vc_dirname(const char *real)
 {
 	const char *slash = strrchr(real, '/');

@@ -94,6 +94,12 @@ int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err);
  */
 int vc_file_lock(const struct vc_file *file, struct vc_err *err);
 
+/*
+ * Error EBUSY if anybody has the regular file open for writing.  File systems and users
+ * that cannot tell (network file systems; not the file's owner) say that nobody has.
+ */
+int vc_file_no_writers(const struct vc_file *file, struct vc_err *err);
+
 /* The directory part of a real path, to be freed. */
 char *vc_dirname(const char *real);
 

@@ -55,13 +55,14 @@ void vc_overlay_free(struct vc_overlay *overlay)
 
 void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, size_t len)
 {
-	const struct vc_overlay_op *op = overlay->ops;
-	const struct vc_overlay_op *end = op + overlay->nr_ops;
+	const struct vc_overlay_op *op;
 	u8 *bytes = buf;
 	u64 from;
 	u64 to;
+	u64 i;
 
-	for (; op < end; op++) {
+	for (i = 0; i < overlay->nr_ops; i++) {
+		op = &overlay->ops[i];
 		from = op->offset > offset ? op->offset : offset;
 		to = op->offset + op->length < offset + len ? op->offset + op->length :
 							      offset + len;
@@ -337,13 +338,14 @@ int vc_log_replay_memory(struct vc_image *image, struct vc_err *err)
 static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *overlay,
 			    struct vc_err *err)
 {
-	const struct vc_overlay_op *op = overlay->ops;
-	const struct vc_overlay_op *end = op + overlay->nr_ops;
+	const struct vc_overlay_op *op;
 	int ret = 0;
+	u64 i;
 
 	if (overlay->report.new_size > image->file.size)
 		ret = vc_file_resize(&image->file, overlay->report.new_size, err);
-	for (; !ret && op < end; op++) {
+	for (i = 0; !ret && i < overlay->nr_ops; i++) {
+		op = &overlay->ops[i];
 		if (op->data)
 			ret = vc_file_write(&image->file, "metadata", op->offset, op->data,
 					    op->length, err);

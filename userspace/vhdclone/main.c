@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
-#include "vhdclone.h"
+#include "tree-view.h"
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
@@ -13,7 +13,7 @@ static const struct command commands[] = {
 	  "      --block-size SIZE    1M to 256M, default 2M\n"
 	  "      --log-size SIZE      a multiple of 1M, default 1M\n"
 	  "      --type TYPE          differencing (default), dynamic or fixed\n"
-	  "      --base-format FMT    auto (default), raw or vhdx\n"
+	  "      --base-format FMT    auto (default), raw, vhdx or vhd\n"
 	  "      --logical-sector-size N\n"
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"
@@ -47,6 +47,22 @@ static const struct command commands[] = {
 	{ "check", NULL, cmd_check, "IMAGE", "check an image and its chain",
 	  "      --no-chain           only the image itself\n"
 	  HELP_BASE HELP_BASE_DIR
+	  "  -q, --quiet              print nothing, just exit with the code\n"
+	  HELP_JSON HELP_HELP },
+	{ "chain", NULL, cmd_chain, "IMAGE", "show what an image stands on",
+	  HELP_BASE HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
+	{ "children", NULL, cmd_children, "BASE [DIR...]", "show what stands on an image",
+	  HELP_TREE_VIEW HELP_HELP },
+	{ "scan", NULL, cmd_scan, "DIR...", "show all images in directories and what they stand on",
+	  HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
+	{ "map", NULL, cmd_map, "IMAGE", "show where each part of the disk comes from",
+	  HELP_BASE HELP_BASE_DIR
+	  "      --json               print JSON, as 'qemu-img map --output=json' does\n"
+	  HELP_HELP },
+	{ "compare", NULL, cmd_compare, "A B",
+	  "tell whether two images read the same",
+	  "      --strict             the virtual sizes must be the same, too\n"
+	  HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
 };
@@ -123,6 +139,8 @@ int main(int argc, char **argv)
 
 	/* A file size limit is an error like any other, not the end. */
 	signal(SIGXFSZ, SIG_IGN);
+	/* Somebody wants to write a base while it is looked at. */
+	signal(SIGIO, SIG_IGN);
 	if (argc < 2) {
 		print_usage(stderr);
 		return VC_EXIT_USAGE;

@@ -46,6 +46,11 @@ int cmd_info(const struct command *cmd, int argc, char **argv);
 int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
+int cmd_chain(const struct command *cmd, int argc, char **argv);
+int cmd_children(const struct command *cmd, int argc, char **argv);
+int cmd_scan(const struct command *cmd, int argc, char **argv);
+int cmd_map(const struct command *cmd, int argc, char **argv);
+int cmd_compare(const struct command *cmd, int argc, char **argv);
 
 /* ---- options ------------------------------------------------------------------ */
 

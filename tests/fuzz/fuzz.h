@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the fuzzers share.  An image is fuzzed as a list of pieces, because it is mostly
+ * holes: byte 0 says what is put right afterwards (FIX_*), byte 1 is the size of the
+ * file in MiB, then for each piece its offset (4 bytes), length (2 bytes) and bytes.
+ */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vhdx-format.h"
+
+#define FUZZ_MAX_PIECES		64U
+#define FUZZ_MAX_PIECE		8192U
+#define FUZZ_MAX_MIB		10U
+
+#define FIX_HEADERS		0x1U	/* checksums of both copies */
+#define FIX_REGIONS		0x2U	/* of both copies of the region table */
+#define FIX_LOG			0x4U	/* of whatever looks like an entry */
+#define FIX_ALL			0x7U
+
+/**
+ * struct fuzz_piece - bytes in a file
+ * @at: offset
+ * @len: so many
+ * @data: in the input, or in the mutator's own copy
+ */
+struct fuzz_piece {
+	u32 at;
+	u32 len;
+	const u8 *data;
+};
+
+struct fuzz_image {
+	u8 fix;
+	u8 mib;
+	unsigned int nr;
+	struct fuzz_piece piece[FUZZ_MAX_PIECES];
+};
+
+/* Return: false if there is not even a size. */
+bool fuzz_parse(const u8 *data, size_t size, struct fuzz_image *image);
+
+/* The inverse.  Return: bytes; pieces that do not fit are left out. */
+size_t fuzz_print(const struct fuzz_image *image, u8 *out, size_t room);
+
+/* Make @fd the file. */
+void fuzz_write(const struct fuzz_image *image, int fd);
+
+/* Put the checksum of @len bytes into the 4 bytes at @buf + 4. */
+void fuzz_seal(u8 *buf, size_t len);
+
+/* Something is as it must not be. */
+#define fuzz_assert(true_)						\
+	do {								\
+		if (!(true_)) {						\
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__,	\
+				__LINE__, #true_);			\
+			abort();					\
+		}							\
+	} while (0)
+
+/* The tool's main(). */
+int vhdclone_main(int argc, char **argv);
+
+size_t LLVMFuzzerMutate(u8 *data, size_t size, size_t max);
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+size_t LLVMFuzzerCustomMutator(u8 *data, size_t size, size_t max, unsigned int seed);
+size_t LLVMFuzzerCustomCrossOver(const u8 *a, size_t a_size, const u8 *b, size_t b_size,
+				 u8 *out, size_t room, unsigned int seed);
+
+#endif /* FUZZ_H */

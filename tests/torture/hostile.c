@@ -1,0 +1,1007 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Hostile images: mutates images in memory, has the target open each, and looks at what
+ * it does.
+ *
+ *	hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] [-v] SCENE...
+ *
+ * A scene is a directory with layers 0.vhdx, 1.vhdx ... N.raw, top first, as good images.
+ * Case N of a seed is always the same one: -f N -n 1 -v repeats it, alone.
+ *
+ * One to three things in an image, or in the table line, are changed, mostly to what is
+ * nearly right, and then the checksums are put right again.  The table line mostly follows
+ * the image, as the tool would have it.  Then the image is either
+ *
+ *	refused		and neither it nor a base was written to; or
+ *	served		and every sector reads as a reader of its own has it, also after
+ *			writes, discards and a close; then the image is clean, and all in
+ *			it that is not the target's to write is as before.
+ *
+ * Each device is a window between targets that fail: an I/O that left the image would be
+ * an error, and no I/O to an image that was accepted may fail.  Bases are read-only, and
+ * compared.  The kernel's log is read after each case.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "image.h"
+
+#define MAX_LAYERS	4
+#define MAX_SCENES	16
+#define MAX_OPS		24
+#define MAX_WINDOWS	8
+#define MAX_REASONS	200
+#define GUARD		(64 * MIB_SECTORS)
+#define CHUNK		(256 * 1024)
+
+struct layer {
+	u8 *good;		/* as it was built */
+	u8 *map;		/* what the loop device has */
+	u8 *work;		/* what it had when the target got it */
+	size_t size;
+	bool raw;
+	char low[40];		/* name of the window */
+	char loop[32];
+	char devno[32];
+	u64 cut;		/* sectors that the window is too short by */
+	struct image image;	/* of the work copy */
+};
+
+struct scene {
+	const char *name;
+	struct layer layer[MAX_LAYERS];
+	unsigned int nr;
+};
+
+struct op {
+	char kind;		/* 'w', 'z', 'd'; '?': a write that may have failed in part */
+	u64 sector;
+	u32 count;
+	u32 nr;
+};
+
+static struct {
+	struct scene scene[MAX_SCENES];
+	unsigned int nr_scenes;
+	u64 seed, number;
+	struct rng rng;
+	bool verbose;
+
+	struct scene *now;
+	unsigned int top;	/* the layer that the table begins with */
+	bool read_only;
+	bool created;
+	u64 window[MAX_WINDOWS][2];
+	unsigned int nr_windows;
+	struct op op[MAX_OPS];
+	unsigned int nr_ops;
+
+	unsigned int bad;
+	char last_reason[256];
+	char trouble[256];
+	unsigned int accepted, written, refused, nr_reasons, lied;
+	struct { char text[160]; unsigned int count; } reason[MAX_REASONS];
+} h;
+
+static const char clone_name[] = "hostile";
+static const u8 no_guid[16];
+
+static void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void note(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!h.verbose)
+		return;
+	printf("#   ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+}
+
+static void bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void bad(const char *fmt, ...)
+{
+	va_list ap;
+
+	h.bad++;
+	printf("# case %llu of seed %llu (%s): ", (unsigned long long)h.number,
+	       (unsigned long long)h.seed, h.now->name);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	fflush(stdout);
+}
+
+/* ---- mutations ---- */
+
+static u64 pick(u64 below)
+{
+	return rng_below(&h.rng, below);
+}
+
+/* What is nearly right, or just beyond an end. */
+static u64 odd_value(unsigned int bytes, u64 old)
+{
+	static const u64 values[] = {
+		0, 1, 2, 3, 6, 7, 8, 255, 256, 511, 512, 513, 1023, 1024, 2047, 2048, 4095, 4096,
+		4097, 65535, 65536, 65552, 0x100000, 0x100000 - 1, 0x100001, 0x200000, 0x300000,
+		0x400000, 0x800000, 0x1000000, 0x2000000, 0x10000000, 0x20000000, 0x40000000,
+		0x7fffffff, 0x80000000, 0xfff00000, 0xffffffff, 0x100000000, 0x4000000000,
+		0x400000000000, 0x7fffffffffffffff, 0x8000000000000000, 0xfffffffffff00000,
+		0xffffffffffffffff,
+	};
+	u64 v;
+
+	switch (pick(6)) {
+	case 0:
+		v = old ^ 1ULL << pick(8 * bytes);
+		break;
+	case 1:
+		v = old + pick(3) + 1;
+		break;
+	case 2:
+		v = old - pick(3) - 1;
+		break;
+	case 3:
+		v = rng_next(&h.rng) >> pick(64);
+		break;
+	default:
+		v = values[pick(sizeof(values) / sizeof(*values))];
+		break;
+	}
+	return bytes == 8 ? v : v & ((1ULL << 8 * bytes) - 1);
+}
+
+static u64 get(const u8 *p, unsigned int bytes)
+{
+	u64 v = 0;
+
+	while (bytes--)
+		v = v << 8 | p[bytes];
+	return v;
+}
+
+static void change(struct layer *l, u64 at, unsigned int bytes, u64 value)
+{
+	if (at > l->size || l->size - at < bytes)
+		return;
+	note("layer %d: %u bytes at %#llx: %#llx -> %#llx", (int)(l - h.now->layer), bytes,
+	     (unsigned long long)at, (unsigned long long)get(l->work + at, bytes),
+	     (unsigned long long)value);
+	put(l->work + at, bytes, value);
+}
+
+static void change_odd(struct layer *l, u64 at, unsigned int bytes)
+{
+	if (at <= l->size && l->size - at >= bytes)
+		change(l, at, bytes, odd_value(bytes, get(l->work + at, bytes)));
+}
+
+static void mutate_header(struct layer *l)
+{
+	static const struct { u8 at, bytes; } field[] = {
+		{ 0, 4 }, { H_SEQ, 8 }, { H_FILE_WRITE, 8 }, { H_LOG_GUID, 8 }, { H_LOG_GUID, 8 },
+		{ H_LOG_VERSION, 2 }, { H_VERSION, 2 }, { H_LOG_LENGTH, 4 }, { H_LOG_LENGTH, 4 },
+		{ H_LOG_OFFSET, 8 }, { H_LOG_OFFSET, 8 }, { 200, 4 },
+	};
+	unsigned int i = pick(sizeof(field) / sizeof(*field));
+	int slot = pick(3);
+	u64 at = field[i].at, value;
+
+	value = odd_value(field[i].bytes, get(l->work + HEADER(0) + at, field[i].bytes));
+	/* Offsets and lengths are whole MiB, or nobody looks any further. */
+	if ((at == H_LOG_LENGTH || at == H_LOG_OFFSET) && pick(3))
+		value = pick(l->size / MIB + 3) * MIB;
+	if (at == H_LOG_GUID && pick(2))
+		value = 0;
+	for (int k = 0; k < 2; k++)
+		if (slot == 2 || slot == k)
+			change(l, HEADER(k) + at, field[i].bytes, value);
+	if (at == H_LOG_GUID && !value)
+		for (int k = 0; k < 2; k++)
+			change(l, HEADER(k) + at + 8, 8, 0);
+}
+
+static void mutate_regions(struct layer *l)
+{
+	u32 n = min(get32(l->work + REGIONS(0) + R_COUNT), 20U);
+	u32 entry = R_ENTRIES + pick(n + 1) * E_SIZE;
+	int copies = pick(3), what = pick(9);
+	u64 value = odd_value(8, get64(l->work + REGIONS(0) + entry + E_OFFSET));
+
+	if (pick(3))
+		value = pick(l->size / MIB + 3) * MIB;
+	for (int k = 0; k < 2; k++) {
+		u8 *table = l->work + REGIONS(k);
+
+		if (copies != 2 && copies != k)
+			continue;
+		switch (what) {
+		case 0:
+			change(l, REGIONS(k) + R_COUNT, 4, odd_value(4, n));
+			break;
+		case 1:
+			change(l, REGIONS(k), 4, value);
+			break;
+		case 2:
+			change(l, REGIONS(k) + entry, 8, value);
+			break;
+		case 3 ... 4:
+			change(l, REGIONS(k) + entry + E_OFFSET, 8, value);
+			break;
+		case 5:
+			change(l, REGIONS(k) + entry + E_LENGTH, 4, value);
+			break;
+		case 6:
+			change(l, REGIONS(k) + entry + E_FLAGS, 4, value & 3);
+			break;
+		default:
+			/* One more: another one's double, or a stranger. */
+			memcpy(table + R_ENTRIES + n * E_SIZE, table + R_ENTRIES, E_SIZE);
+			if (what == 8)
+				put(table + R_ENTRIES + n * E_SIZE, 4, value);
+			put(table + R_ENTRIES + n * E_SIZE + E_OFFSET, 8, value);
+			put(table + R_ENTRIES + n * E_SIZE + E_FLAGS, 4, 0);
+			change(l, REGIONS(k) + R_COUNT, 4, n + 1);
+			break;
+		}
+	}
+}
+
+static void mutate_metadata(struct layer *l)
+{
+	struct image *img = &l->image;
+	u64 table = img->metadata, entry;
+	static const u8 size[NR_ITEMS] = { 4, 8, 8, 4, 4, 8 };
+	u32 n, k;
+
+	if (!table || table + TABLE_BYTES > l->size)
+		return;
+	n = get16(l->work + table + M_COUNT);
+	n = min(n, 20U);
+	entry = table + M_ENTRIES + pick(n + 1) * I_SIZE;
+	k = pick(NR_ITEMS);
+	switch (pick(12)) {
+	case 0:
+		change_odd(l, table + M_COUNT, 2);
+		break;
+	case 1:
+		change_odd(l, table + pick(32), 1);
+		break;
+	case 2:
+		change_odd(l, entry + pick(16), 1);
+		break;
+	case 3:
+		change_odd(l, entry + I_OFFSET, 4);
+		break;
+	case 4:
+		change_odd(l, entry + I_LENGTH, 4);
+		break;
+	case 5:
+		change(l, entry + I_FLAGS, 4, pick(2) ? pick(8) : odd_value(4, 6));
+		break;
+	case 6:
+		/* The double of an item */
+		memcpy(l->work + table + M_ENTRIES + n * I_SIZE, l->work + table + M_ENTRIES +
+		       pick(n) * I_SIZE, I_SIZE);
+		change(l, table + M_COUNT, 2, n + 1);
+		break;
+	case 7:
+		if (img->item[0])
+			change(l, img->item[0] + 4, 4, pick(2) ? pick(4) : odd_value(4, 2));
+		break;
+	case 8:
+		if (img->item[0])
+			change(l, img->item[0], 4, 1U << (17 + pick(14)));
+		break;
+	case 9:
+		/* Nearly as large as the table has entries for, or a little odd */
+		if (img->item[1])
+			change(l, img->item[1], 8, pick(2) ? pick(40 * MIB_SECTORS) * SECTOR :
+			       img->block * SECTOR * pick(1 << pick(21)) +
+			       pick(2) * SECTOR * pick(100));
+		break;
+	default:
+		if (img->item[k])
+			change_odd(l, img->item[k], size[k]);
+		break;
+	}
+}
+
+static void mutate_locator(struct layer *l)
+{
+	u64 at = l->image.item[5];
+
+	if (at)
+		change_odd(l, at + pick(60), 1 << pick(3));
+}
+
+static u64 entry_place(struct layer *l)
+{
+	struct image *img = &l->image;
+	u64 ratio = image_ratio(img), blocks, index;
+
+	if (!img->block || !ratio)
+		return img->bat * SECTOR;
+	blocks = (img->sectors + img->block - 1) / img->block;
+	switch (pick(8)) {
+	case 0:
+		index = (pick(blocks / ratio + 1) + 1) * ratio + pick(blocks / ratio + 1);
+		break;
+	case 1:
+		index = blocks + blocks / ratio + pick(4);
+		break;
+	case 2:
+		index = min(blocks, ratio) - pick(3);
+		break;
+	default:
+		index = pick(min(blocks, 16UL));
+		break;
+	}
+	return img->bat * SECTOR + index * 8;
+}
+
+static void mutate_bat(struct layer *l)
+{
+	u64 at = entry_place(l), other = entry_place(l), entry, mib, end = l->size / MIB;
+
+	if (at + 8 > l->size || other + 8 > l->size)
+		return;
+	entry = get64(l->work + at);
+	switch (pick(8)) {
+	case 0:
+		change(l, at, 8, (entry & ~7ULL) | pick(8));
+		break;
+	case 1:
+		change(l, at, 8, get64(l->work + other));
+		break;
+	case 2:
+		change(l, at, 8, entry | 1ULL << (3 + pick(17)));
+		break;
+	case 3:
+		change_odd(l, at, 8);
+		break;
+	case 4:
+		change(l, other, 8, entry);
+		change(l, at, 8, 0);
+		break;
+	default:
+		mib = pick(3) ? pick(end + 2) : pick(2) ? end - pick(5) :
+		      rng_next(&h.rng) >> (20 + pick(44));
+		change(l, at, 8, mib << 20 | (pick(3) ? 6 + pick(2) : pick(8)));
+		break;
+	}
+}
+
+/* Where nothing depends on it, or should not. */
+static void mutate_noise(struct layer *l)
+{
+	u64 at = pick(l->size / MIB) * MIB + pick(MIB / 8) * 8;
+
+	switch (pick(5)) {
+	case 0:
+		at = pick(MIB / 8) * 8;
+		break;
+	case 1:
+		at = l->image.log * SECTOR + pick(4096);
+		break;
+	case 2:
+		at = l->image.bat * SECTOR + pick(MIB / 8) * 8;
+		break;
+	case 3:
+		/* Bits: all are right. */
+		at = (image_bitmap_entry(&l->image, 0) >> 20) * MIB + pick(1024) * 8;
+		break;
+	}
+	change_odd(l, at, 8);
+}
+
+static void mutate(struct layer *l)
+{
+	image_parse(&l->image);
+	switch (pick(16)) {
+	case 0 ... 1:
+		mutate_header(l);
+		break;
+	case 2 ... 3:
+		mutate_regions(l);
+		break;
+	case 4 ... 6:
+		mutate_metadata(l);
+		break;
+	case 7:
+		mutate_locator(l);
+		break;
+	case 8:
+		mutate_noise(l);
+		break;
+	case 9:
+		/* The device ends before the image, or in the middle of something. */
+		l->cut = pick(3) ? pick(2 * MIB_SECTORS) : pick(l->size / SECTOR);
+		/* Only then it may end within a MiB. */
+		h.read_only |= pick(2);
+		if (!pick(3))
+			l->cut = (l->cut | (MIB_SECTORS - 1)) + 1;
+		l->cut &= ~7ULL;
+		l->cut = min(l->cut, l->size / SECTOR - 8);
+		note("layer %d: device is shorter by %llu sectors", (int)(l - h.now->layer),
+		     (unsigned long long)l->cut);
+		break;
+	default:
+		mutate_bat(l);
+		break;
+	}
+}
+
+/* ---- the table ---- */
+
+/* The numbers of a layer; some are lies, and then *lied is set. */
+static int print_layer(char *p, size_t size, struct layer *l, bool lie)
+{
+	struct image *img = &l->image;
+	u64 v[6] = { img->sectors, img->block, img->lss, img->bat, img->log,
+		     img->log_sectors };
+
+	if (l->raw) {
+		u64 first = 0, n = img->sectors;
+
+		if (lie) {
+			first = odd_value(4, 0);
+			n = odd_value(4, n);
+			h.lied++;
+		}
+		return snprintf(p, size, " raw %s %llu %llu", l->devno,
+				(unsigned long long)first, (unsigned long long)n);
+	}
+	if (lie) {
+		unsigned int i = pick(6);
+
+		v[i] = pick(2) ? odd_value(8, v[i]) : pick(16) * MIB_SECTORS;
+		note("the table's word %u is %llu", i, (unsigned long long)v[i]);
+		h.lied++;
+	}
+	return snprintf(p, size, " vhdx %s %llu %llu %llu %llu %llu %llu", l->devno,
+			(unsigned long long)v[0], (unsigned long long)v[1],
+			(unsigned long long)v[2], (unsigned long long)v[3],
+			(unsigned long long)v[4], (unsigned long long)v[5]);
+}
+
+static void make_table(char *p, size_t size)
+{
+	struct scene *s = h.now;
+	bool lies = !pick(8);
+	unsigned int n = 0;
+	u64 length;
+
+	h.top = lies && !pick(8) ? pick(s->nr) : 0;
+	/* A base on a window can't say that it is read-only. */
+	h.read_only |= h.top > 0;
+	length = s->layer[h.top].image.sectors;
+
+	/* Shorter is legal. */
+	if (!pick(10))
+		length = pick(length) & ~7ULL;
+	n += snprintf(p + n, size - n, "0 %llu vhdclone %u",
+		      (unsigned long long)(length ? length : 8), s->nr - h.top);
+	for (unsigned int i = h.top; i < s->nr; i++)
+		n += print_layer(p + n, size - n, &s->layer[i], lies && !pick(2));
+	if (h.read_only)
+		n += snprintf(p + n, size - n, " 1 read_only");
+	note("%s", p);
+}
+
+static void set_window(struct layer *l)
+{
+	char table[200];
+	u64 sectors = l->size / SECTOR - l->cut;
+
+	snprintf(table, sizeof(table), "0 %llu linear %s %u", (unsigned long long)sectors,
+		 l->loop, GUARD);
+	if (dm_load(l->low, table, false) || dm_resume(l->low))
+		die("%s: %s: %s", l->low, table, strerror(errno));
+}
+
+/* ---- what must be there ---- */
+
+static void stamp(u8 *p, u64 sector, u32 nr)
+{
+	struct rng r;
+
+	rng_init(&r, h.number << 8 | nr, sector);
+	for (int i = 0; i < SECTOR; i += 8)
+		put(p + i, 8, rng_next(&r));
+}
+
+static bool covers(const struct op *op, u64 sector)
+{
+	return sector >= op->sector && sector - op->sector < op->count;
+}
+
+/* What the layers from @first on had, or have with this data in the first one. */
+static const u8 *held(unsigned int first, u64 sector, u8 *data)
+{
+	struct image layers[MAX_LAYERS];
+	unsigned int nr = h.now->nr - first;
+
+	for (unsigned int i = 0; i < nr; i++)
+		layers[i] = h.now->layer[first + i].image;
+	if (data)
+		layers[0].data = data;
+	return chain_sector(layers, nr, sector);
+}
+
+/* May this be in the sector, after the first @n operations? */
+static bool allowed(u64 sector, const u8 *data, unsigned int n)
+{
+	static const u8 zeros[SECTOR];
+	u8 want[SECTOR];
+	const u8 *p;
+
+	for (; n; n--) {
+		const struct op *op = &h.op[n - 1];
+
+		if (!covers(op, sector))
+			continue;
+		switch (op->kind) {
+		case 'w':
+		case '?':
+			stamp(want, sector, op->nr);
+			if (!memcmp(data, want, SECTOR))
+				return true;
+			if (op->kind == 'w')
+				return false;
+			break;
+		case 'z':
+			return !memcmp(data, zeros, SECTOR);
+		case 'd':
+			p = held(h.top + 1, sector, NULL);
+			if (!memcmp(data, zeros, SECTOR) || (p && !memcmp(data, p, SECTOR)))
+				return true;
+			break;
+		}
+	}
+	p = held(h.top, sector, NULL);
+	return p && !memcmp(data, p, SECTOR);
+}
+
+static void choose_windows(u64 length)
+{
+	u64 mib = (length + MIB_SECTORS - 1) / MIB_SECTORS;
+
+	h.nr_windows = 0;
+	h.window[h.nr_windows][0] = 0;
+	h.window[h.nr_windows++][1] = min(length, 9UL * MIB_SECTORS);
+	if (mib <= 9)
+		return;
+	for (unsigned int i = 0; i < 3; i++) {
+		u64 at = i == 0 ? mib - 1 : i == 1 ? min(4095UL, mib - 1) : pick(mib);
+
+		h.window[h.nr_windows][0] = at * MIB_SECTORS;
+		h.window[h.nr_windows++][1] = min(length - at * MIB_SECTORS, 2UL * MIB_SECTORS);
+	}
+}
+
+static void compare(int fd)
+{
+	static u8 *buf;
+
+	if (!buf && posix_memalign((void **)&buf, 4096, CHUNK))
+		die("no memory");
+	for (unsigned int w = 0; w < h.nr_windows; w++) {
+		u64 at = h.window[w][0] * SECTOR, end = at + h.window[w][1] * SECTOR;
+
+		while (at < end) {
+			u64 n = min(end - at, (u64)CHUNK);
+			ssize_t got = pread(fd, buf, n, at);
+
+			if (got != (ssize_t)n) {
+				bad("a read of %llu bytes at %llu: %zd, %s", (unsigned long long)n,
+				    (unsigned long long)at, got, strerror(errno));
+				return;
+			}
+			for (u64 i = 0; i < n; i += SECTOR)
+				if (!allowed((at + i) / SECTOR, buf + i, h.nr_ops)) {
+					bad("sector %llu reads as it must not",
+					    (unsigned long long)((at + i) / SECTOR));
+					return;
+				}
+			at += n;
+		}
+	}
+}
+
+static void do_op(int fd)
+{
+	struct op *op = &h.op[h.nr_ops];
+	u64 *window = h.window[pick(h.nr_windows)], range[2];
+	u32 unit = h.now->layer[0].image.lss / SECTOR;
+	u64 block = h.now->layer[0].image.block;
+	static u8 *buf;
+	int r;
+
+	if (!buf && posix_memalign((void **)&buf, 4096, CHUNK))
+		die("no memory");
+	*op = (struct op){ .nr = h.nr_ops, .kind = "wwwwwwdz"[pick(8)] };
+	op->sector = window[0] + pick(window[1]) / unit * unit;
+	op->count = (1 + pick(pick(3) ? 16 : CHUNK / SECTOR - unit)) * unit;
+	if (op->kind != 'w' && pick(3)) {
+		op->sector = op->sector / block * block;
+		op->count = min(block, 32UL * MIB_SECTORS);
+	}
+	if (op->sector < window[0])
+		op->sector = window[0];
+	op->count = min((u64)op->count, window[0] + window[1] - op->sector) / unit * unit;
+	op->count = min(op->count, op->kind == 'w' ? CHUNK / SECTOR : ~0U);
+	if (!op->count)
+		return;
+	range[0] = op->sector * SECTOR;
+	range[1] = (u64)op->count * SECTOR;
+	switch (op->kind) {
+	case 'd':
+		r = ioctl(fd, BLKDISCARD, range);
+		if (r && errno == EOPNOTSUPP)
+			return;
+		break;
+	case 'z':
+		r = ioctl(fd, BLKZEROOUT, range);
+		if (r && errno == ENOSPC) {
+			/* As if it were a discard: old or zeros, and no more to ask. */
+			op->kind = 'd';
+			r = 0;
+		}
+		break;
+	default:
+		for (u32 i = 0; i < op->count; i++)
+			stamp(buf + i * SECTOR, op->sector + i, op->nr);
+		r = pwrite(fd, buf, range[1], range[0]) != (ssize_t)range[1];
+		if (r && errno == ENOSPC) {
+			op->kind = '?';
+			r = 0;
+		}
+		break;
+	}
+	if (r)
+		bad("%c of %u sectors at %llu: %s", op->kind, op->count,
+		    (unsigned long long)op->sector, strerror(errno));
+	h.nr_ops++;
+}
+
+/* ---- after it was closed -------------------------------------------------- */
+
+static void check_unwritten(struct layer *l, unsigned int nr)
+{
+	if (memcmp(l->map, l->work, l->size)) {
+		u64 at = 0;
+
+		while (l->map[at] == l->work[at])
+			at++;
+		bad("layer %u was written to, at %#llx", nr, (unsigned long long)at);
+	}
+}
+
+static void same(struct layer *l, u64 at, u64 size, const char *what)
+{
+	if (at <= l->size && l->size - at >= size && memcmp(l->map + at, l->work + at, size))
+		bad("%s was written to", what);
+}
+
+/* Only what is the target's to write is new, and every sector is as it was read. */
+static void check_written(struct layer *l)
+{
+	const u8 *table = image_regions(l->work);
+	u32 i, n;
+	int slot;
+
+	same(l, 0, HEADER(0), "the file identifier");
+	same(l, HEADER(0) + HEADER_BYTES, HEADER(1) - HEADER(0) - HEADER_BYTES,
+	     "behind header 1");
+	same(l, HEADER(1) + HEADER_BYTES, MIB - HEADER(1) - HEADER_BYTES, "region tables");
+	n = min(get32(table + R_COUNT), 2047U);
+	for (i = 0; i < n; i++) {
+		const u8 *e = table + R_ENTRIES + i * E_SIZE;
+
+		if (memcmp(e, guid_bat, 16))
+			same(l, get64(e + E_OFFSET), get32(e + E_LENGTH), "a region");
+	}
+	slot = image_header(l->map);
+	if (slot < 0)
+		bad("no header is valid any more");
+	else if (memcmp(l->map + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid)))
+		bad("the log was not closed");
+
+	/* What has come to the disk is what was read; allowed() needs the image before. */
+	for (unsigned int w = 0; w < h.nr_windows; w++)
+		for (u64 s = h.window[w][0]; s < h.window[w][0] + h.window[w][1]; s++) {
+			const u8 *p = held(0, s, l->map);
+
+			if (!p || !allowed(s, p, h.nr_ops)) {
+				bad("sector %llu in the image is as it must not be",
+				    (unsigned long long)s);
+				return;
+			}
+		}
+}
+
+/* ---- the kernel's log ---------------------------------------------------- */
+
+static void count_reason(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < h.nr_reasons; i++)
+		if (!strcmp(h.reason[i].text, h.last_reason))
+			break;
+	if (i == MAX_REASONS)
+		return;
+	if (i == h.nr_reasons)
+		snprintf(h.reason[h.nr_reasons++].text, sizeof(h.reason[i].text), "%.150s",
+			 h.last_reason);
+	h.reason[i].count++;
+}
+
+/* Names and numbers are no part of a reason. */
+static void kmsg_line(const char *text)
+{
+	const char *p = strstr(text, "vhdclone: ");
+	char *q = h.last_reason, *end = q + sizeof(h.last_reason) - 1;
+
+	if (kmsg_is_trouble(text) && !h.trouble[0])
+		snprintf(h.trouble, sizeof(h.trouble), "%s", text);
+	if (!p || strstr(text, "not activated") || strstr(text, "preresume failed"))
+		return;
+	for (p += 10; *p && strncmp(p, ", at byte", 9) && q < end; p++)
+		if ((*p < '0' || *p > '9') && *p != ':')
+			*q++ = *p;
+	*q = 0;
+}
+
+/* ---- one case ------------------------------------------------------------ */
+
+static void serve(u64 length)
+{
+	int fd = dm_open(clone_name, (h.read_only ? O_RDONLY : O_RDWR) | O_DIRECT);
+
+	if (fd < 0) {
+		bad("cannot open it: %s", strerror(errno));
+		return;
+	}
+	choose_windows(length);
+	h.nr_ops = 0;
+	compare(fd);
+	if (!h.read_only) {
+		unsigned int n = pick(MAX_OPS);
+
+		for (unsigned int i = 0; i < n; i++) {
+			do_op(fd);
+			if (!pick(6) && fdatasync(fd))
+				bad("flush: %s", strerror(errno));
+		}
+		if (pick(2) && fdatasync(fd))
+			bad("flush: %s", strerror(errno));
+		h.written += h.nr_ops > 0;
+		if (h.nr_ops)
+			compare(fd);
+	}
+	close(fd);
+}
+
+static void restore(struct layer *l)
+{
+	memcpy(l->work, l->good, l->size);
+	l->image = (struct image){ .data = l->work, .size = l->size, .raw = l->raw };
+	if (l->raw)
+		l->image.sectors = l->size / SECTOR;
+	else
+		image_parse(&l->image);
+	if (l->cut) {
+		l->cut = 0;
+		set_window(l);
+	}
+}
+
+static void close_clone(bool destroy)
+{
+	if (dm_suspend(clone_name) && errno != EINVAL)
+		bad("suspend: %s", strerror(errno));
+	if (!destroy)
+		return;
+	if (dm_remove(clone_name))
+		die("case %llu: remove: %s", (unsigned long long)h.number, strerror(errno));
+	h.created = false;
+}
+
+static void one_case(u64 number)
+{
+	unsigned int i, n, victim;
+	char table[1024];
+	struct scene *s;
+	bool ok;
+
+	h.number = number;
+	rng_init(&h.rng, h.seed, number);
+	watchdog_feed("case %llu of seed %llu", (unsigned long long)number,
+		      (unsigned long long)h.seed);
+	s = &h.scene[pick(h.nr_scenes)];
+	h.now = s;
+	h.read_only = !pick(6);
+	h.last_reason[0] = 0;
+	h.nr_ops = 0;
+	note("case %llu: %s", (unsigned long long)number, s->name);
+
+	for (i = 0; i < s->nr; i++)
+		restore(&s->layer[i]);
+	n = pick(20) ? 1 + !pick(5) + !pick(8) : 0;
+	/* One look is enough for a log that must be replayed. */
+	if (image_header(s->layer[0].work) >= 0 && pick(5))
+		for (i = 0; i < 2; i++)
+			memset(s->layer[0].work + HEADER(i) + H_LOG_GUID, 0, 16);
+	for (i = 0; i < n; i++) {
+		victim = pick(4) ? 0 : pick(s->nr);
+		if (s->layer[victim].raw)
+			victim = 0;
+		mutate(&s->layer[victim]);
+	}
+	for (i = 0; i < s->nr; i++) {
+		struct layer *l = &s->layer[i];
+
+		if (!l->raw) {
+			/* A wrong checksum is found by the first look. */
+			if (pick(12))
+				image_seal(l->work);
+			image_parse(&l->image);
+		}
+		memcpy(l->map, l->work, l->size);
+		if (l->cut)
+			set_window(l);
+	}
+	make_table(table, sizeof(table));
+
+	if (!h.created && dm_create(clone_name))
+		die("create: %s", strerror(errno));
+	h.created = true;
+	ok = !dm_load(clone_name, table, h.read_only) && !dm_resume(clone_name);
+	kmsg_read(kmsg_line);
+	if (ok) {
+		h.accepted++;
+		note("accepted");
+		serve(strtoull(table + 2, NULL, 10));
+	} else {
+		h.refused++;
+		note("refused: %s", h.last_reason);
+		count_reason();
+	}
+	close_clone(!pick(16));
+	kmsg_read(kmsg_line);
+	if (h.trouble[0]) {
+		bad("the kernel says: %s", h.trouble);
+		h.trouble[0] = 0;
+	}
+	for (i = 0; i < s->nr; i++)
+		if (ok && !i && !h.read_only && h.nr_ops)
+			check_written(&s->layer[i]);
+		else
+			check_unwritten(&s->layer[i], i);
+}
+
+/* ---- scenes -------------------------------------------------------------- */
+
+static void load_scene(const char *path)
+{
+	struct scene *s = &h.scene[h.nr_scenes++];
+	char name[400], outer[40], table[300];
+
+	s->name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	for (s->nr = 0; s->nr < MAX_LAYERS; s->nr++) {
+		struct layer *l = &s->layer[s->nr];
+		char dev[32];
+
+		snprintf(name, sizeof(name), "%s/%u.raw", path, s->nr);
+		l->raw = !access(name, R_OK);
+		if (!l->raw)
+			snprintf(name, sizeof(name), "%s/%u.vhdx", path, s->nr);
+		if (access(name, R_OK))
+			break;
+		l->good = read_file(name, &l->size);
+		l->work = malloc(l->size);
+		if (!l->work)
+			die("no memory");
+		snprintf(name, sizeof(name), "/dev/shm/%s-%u", s->name, s->nr);
+		loop_make(name, l->size, s->nr > 0, &l->map, dev);
+		unlink(name);
+		/* The window, between two that fail */
+		snprintf(outer, sizeof(outer), "outer-%s-%u", s->name, s->nr);
+		snprintf(table, sizeof(table), "0 %u error\n%u %zu linear %s 0\n%zu %u error",
+			 GUARD, GUARD, l->size / SECTOR, dev, GUARD + l->size / SECTOR, GUARD);
+		dm_make(outer, table);
+		snprintf(l->loop, sizeof(l->loop), "%s", dm_devno(outer));
+		snprintf(l->low, sizeof(l->low), "low-%s-%u", s->name, s->nr);
+		if (dm_create(l->low))
+			die("%s: %s", l->low, strerror(errno));
+		set_window(l);
+		snprintf(l->devno, sizeof(l->devno), "%s", dm_devno(l->low));
+	}
+	if (!s->nr)
+		die("%s: no layers", path);
+}
+
+static void unload(void)
+{
+	char outer[40];
+
+	if (h.created)
+		dm_remove(clone_name);
+	for (unsigned int i = 0; i < h.nr_scenes; i++)
+		for (unsigned int k = 0; k < h.scene[i].nr; k++) {
+			snprintf(outer, sizeof(outer), "outer-%s-%u", h.scene[i].name, k);
+			if (dm_remove(h.scene[i].layer[k].low) || dm_remove(outer))
+				bad("something still holds %s", h.scene[i].layer[k].low);
+		}
+}
+
+int main(int argc, char **argv)
+{
+	u64 first = 0, count = 100, done = 0, seconds = ~0ULL;
+	time_t began = time(NULL);
+	int c;
+
+	h.seed = 1;
+	while ((c = getopt(argc, argv, "s:f:n:t:v")) != -1) {
+		switch (c) {
+		case 's':
+			h.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'f':
+			first = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			count = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			seconds = strtoull(optarg, NULL, 0);
+			break;
+		case 'v':
+			h.verbose = true;
+			break;
+		default:
+			die("bad option");
+		}
+	}
+	if (optind == argc || argc - optind > MAX_SCENES)
+		die("usage: hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] SCENE...");
+	kmsg_read(NULL);
+	for (; optind < argc; optind++)
+		load_scene(argv[optind]);
+	watchdog_start(60);
+	began = time(NULL);
+	for (u64 i = first; i < first + count && (u64)(time(NULL) - began) < seconds; i++) {
+		one_case(i);
+		done++;
+		if (h.bad >= 20)
+			break;
+	}
+	unload();
+	printf("# %llu images of seed %llu in %ld s: ", (unsigned long long)done,
+	       (unsigned long long)h.seed, (long)(time(NULL) - began));
+	printf("%u served (%u written to), %u refused for %u reasons, %u lies in tables; %u bad\n",
+	       h.accepted, h.written, h.refused, h.nr_reasons, h.lied, h.bad);
+	if (h.verbose)
+		for (unsigned int i = 0; i < h.nr_reasons; i++)
+			printf("#   %5u %s\n", h.reason[i].count, h.reason[i].text);
+	if (done > 500 && (h.accepted < done / 10 || h.nr_reasons < 25)) {
+		printf("# too few are served, or refused for too few reasons\n");
+		h.bad++;
+	}
+	return h.bad ? 1 : 0;
+}
