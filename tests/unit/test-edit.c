@@ -20,7 +20,7 @@
 #define SECTORS		(DISK / 512)
 #define BLOCK_SECTORS	(VHDX_MIB / 512)
 #define BLOCKS		(DISK / VHDX_MIB)
-#define COMMITS		64
+#define COMMITS		96
 #define MAX_OPS		4096
 
 /* What a sector holds: not in this image, zeros, or data with this number. */
