@@ -2,6 +2,9 @@
 /*
  * What a chain reads as: which layer each byte of the disk comes from, and the
  * bytes.  Of any format that a layer can have.
+ *
+ * A layer that has a parent hides what lies behind its own end: there it reads as
+ * zeros, as the target has it.
  */
 #ifndef VC_DISK_H
 #define VC_DISK_H
@@ -11,7 +14,7 @@
 struct vc_disk;
 
 enum vc_extent_kind {
-	VC_EXTENT_ZERO,		/* reads as zeros; @layer says so (a ZERO block) */
+	VC_EXTENT_ZERO,		/* reads as zeros; @layer says so (ZERO, or its end) */
 	VC_EXTENT_ABSENT,	/* the same, because no layer has it */
 	VC_EXTENT_DATA,
 };
@@ -19,10 +22,12 @@ enum vc_extent_kind {
 /**
  * struct vc_extent - a run of the disk with one source
  * @offset: on the disk, bytes
- * @length: bytes, a multiple of 512
+ * @length: bytes, a multiple of 512 (but for the end of a raw image that is none)
  * @kind: what
  * @layer: index in the chain; VC_EXTENT_ABSENT: the last layer that was asked
- * @place: VC_EXTENT_DATA: byte offset in that layer's file
+ * @place: VC_EXTENT_DATA: byte offset in that layer's file.  The last sector may be cut
+ *	   short by the end of the file; what is missing is zeros.  What a log that was
+ *	   replayed in memory wrote there is in the layer's overlay only.
  */
 struct vc_extent {
 	u64 offset;
@@ -52,8 +57,8 @@ u64 vc_disk_size(const struct vc_disk *disk);
 /**
  * vc_disk_extent() - the source of a byte, and how far it reaches
  * @disk: the disk
- * @offset: where, a multiple of 512 below the size
- * @max: not further than this many bytes
+ * @offset: where, below the size
+ * @max: not further than this many bytes; with much, runs are long
  * @extent: result; as long as one source goes on in one piece, though a run may be
  *	    reported as several
  * @err: filled in on error
