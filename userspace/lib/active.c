@@ -9,7 +9,7 @@
 #include "active.h"
 #include "loop.h"
 
-static bool vc_device_is_over(dev_t device, const struct vc_file *file)
+bool vc_device_is_over(dev_t device, const struct vc_file *file)
 {
 	struct vc_loop_info info;
 	struct vc_err ignored;

@@ -20,6 +20,9 @@ int vc_active_refuse(const struct vc_file *file, struct vc_err *err);
 /* The same if it is any layer of an open clone, suspended or not. */
 int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err);
 
+/* Is the device this one, or a loop device over this file or a part of it? */
+bool vc_device_is_over(dev_t device, const struct vc_file *file);
+
 /* What is behind a device of a table: a file's path or a device's, to be freed. */
 char *vc_device_path(dev_t device);
 

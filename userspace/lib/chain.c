@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "chain.h"
 #include "guid.h"
@@ -116,8 +117,8 @@ static int vc_check_linkage(const struct vc_image *child, const struct vc_image 
 			vc_guid_format(&expected, text2));
 }
 
-static int vc_check_parent(const struct vc_image *child, const struct vc_image *parent,
-			   struct vc_err *err)
+int vc_chain_check_parent(const struct vc_image *child, const struct vc_image *parent,
+			  struct vc_err *err)
 {
 	if (vc_locator_is_raw(child->locator)) {
 		if (parent->size % child->meta.logical_sector_size)
@@ -258,9 +259,9 @@ static void vc_fence_free(struct vc_search *search)
 	free(search->directory);
 }
 
-static int vc_find_parent(const struct vc_image *child,
-			  const struct vc_chain_options *options, const char *named,
-			  struct vc_image **result, struct vc_err *err)
+int vc_chain_find_parent(const struct vc_image *child,
+			 const struct vc_chain_options *options, const char *named,
+			 struct vc_image **result, struct vc_err *err)
 {
 	struct vc_search search = { .child = child, .options = options };
 	bool raw = vc_locator_is_raw(child->locator);
@@ -303,6 +304,48 @@ static int vc_find_parent(const struct vc_image *child,
 	return ret;
 }
 
+/* Is there something at @path, seen from @dir, and is it @file? */
+static bool vc_is_there(const char *dir, const char *path, const struct vc_file *file,
+			bool *same)
+{
+	char *joined = NULL;
+	struct stat st;
+	bool there;
+
+	if (*path != '/' && asprintf(&joined, "%s/%s", dir, path) < 0)
+		return false;
+	there = !stat(joined ? joined : path, &st);
+	free(joined);
+	if (there && file->is_block)
+		*same = S_ISBLK(st.st_mode) && st.st_rdev == file->rdev;
+	else if (there)
+		*same = st.st_dev == file->dev && st.st_ino == file->ino;
+	return there;
+}
+
+bool vc_chain_leads_to(const struct vc_image *child, const struct vc_image *base)
+{
+	char *directory = vc_dirname(child->file.real);
+	char *hint = vc_chain_hint(child);
+	const char *absolute = NULL;
+	struct vc_err ignored;
+	bool same = false;
+
+	if (child->locator)
+		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
+	if (directory && hint &&
+	    (vc_is_there(directory, hint, &base->file, &same) ||
+	     vc_is_there(directory, vc_basename(hint), &base->file, &same) ||
+	     (absolute && vc_is_there(directory, absolute, &base->file, &same))))
+		goto out;
+	/* Whoever was moved still knows whom to expect. */
+	same = child->locator && !vc_chain_check_parent(child, base, &ignored);
+out:
+	free(directory);
+	free(hint);
+	return same;
+}
+
 /* ---- the walk ------------------------------------------------------------------------ */
 
 bool vc_chain_has(const struct vc_chain *chain, const struct vc_file *file)
@@ -329,7 +372,7 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 		named = NULL;
 		if (chain->nr <= options->nr_bases)
 			named = options->bases[chain->nr - 1];
-		ret = vc_find_parent(child, options, named, &parent, err);
+		ret = vc_chain_find_parent(child, options, named, &parent, err);
 		if (ret)
 			return ret;
 		if (vc_chain_has(chain, &parent->file))
@@ -340,7 +383,7 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 				       "the chain has more than %u layers",
 				       VHDCLONE_MAX_LAYERS);
 		else
-			ret = vc_check_parent(child, parent, err);
+			ret = vc_chain_check_parent(child, parent, err);
 		if (ret) {
 			vc_image_close(parent);
 			return ret;

@@ -67,6 +67,30 @@ void vc_chain_close(struct vc_chain *chain);
 bool vc_chain_has(const struct vc_chain *chain, const struct vc_file *file);
 
 /**
+ * vc_chain_find_parent() - open what an image's locator leads to
+ * @child: has a parent
+ * @options: how to open it, and where it may be
+ * @named: where the user says that it is, or NULL
+ * @result: to be closed with vc_image_close()
+ * @err: filled in on error
+ *
+ * What was found need not be the parent: ask vc_chain_check_parent().
+ */
+int vc_chain_find_parent(const struct vc_image *child,
+			 const struct vc_chain_options *options, const char *named,
+			 struct vc_image **result, struct vc_err *err);
+
+/* Is this the parent that the child expects?  ESTALE: it is another, or was changed. */
+int vc_chain_check_parent(const struct vc_image *child, const struct vc_image *parent,
+			  struct vc_err *err);
+
+/*
+ * Does the child's locator lead to this file, whatever is in it?  If it leads to
+ * nothing: would the child take it?  No parent is opened.
+ */
+bool vc_chain_leads_to(const struct vc_image *child, const struct vc_image *base);
+
+/**
  * vc_chain_hint() - where a child says that its parent is
  * Return: a path to be freed, as the child's locator has it, or NULL.
  */

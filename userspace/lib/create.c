@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "active.h"
+#include "children.h"
 #include "create.h"
 #include "guid.h"
 
@@ -533,6 +534,7 @@ int vc_create(const char *path, const struct vc_create_options *options,
 	      struct vc_created *created, struct vc_err *err)
 {
 	struct vc_plan plan = { .options = options };
+	struct vc_err ignored;
 	struct vc_file target;
 	int ret;
 
@@ -548,6 +550,9 @@ int vc_create(const char *path, const struct vc_create_options *options,
 		else
 			ret = vc_create_file(target.real ? target.real : path, &plan, err);
 	}
+	if (!ret && options->base)
+		vc_children_add(&options->base->layer[0]->file,
+				target.real ? target.real : path, &ignored);
 	if (!ret)
 		*created = (struct vc_created) {
 			.virtual_size = plan.meta.virtual_size,

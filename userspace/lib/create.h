@@ -51,7 +51,8 @@ struct vc_created {
  * vc_create() - make an image at a path or on a block device
  *
  * A file appears under its name when it is complete and durable, or not at all.
- * On a device the file identifier is written last.
+ * On a device the file identifier is written last.  The list of the base's children
+ * (children.h) is kept, as far as that can be done.
  */
 int vc_create(const char *path, const struct vc_create_options *options,
 	      struct vc_created *created, struct vc_err *err);
