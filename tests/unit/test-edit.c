@@ -20,7 +20,7 @@
 #define SECTORS		(DISK / 512)
 #define BLOCK_SECTORS	(VHDX_MIB / 512)
 #define BLOCKS		(DISK / VHDX_MIB)
-#define COMMITS		96
+#define COMMITS		140
 #define MAX_OPS		4096
 
 /* What a sector holds: not in this image, zeros, or data with this number. */
@@ -397,7 +397,7 @@ static void test_power_fails(void **state __always_unused)
 	image = open_for_edit("delta.vhdx");
 	assert_true(image->file.size <= (5 + 2 * BLOCKS) * VHDX_MIB);
 	vc_image_close(image);
-	for (i = 0; i <= nr_ops; i++)
+	for (i = 0; i <= nr_ops; i += 1 + number(6))
 		crash("before.vhdx", "crashed.vhdx", i);
 	/* And on disk as in memory. */
 	crash("before.vhdx", "crashed.vhdx", nr_ops / 2);
