@@ -14,6 +14,7 @@
 #include "children.h"
 #include "create.h"
 #include "guid.h"
+#include "newfile.h"
 
 /* Everything about an image that is to be written, known before the first write. */
 struct vc_plan {
@@ -325,46 +326,6 @@ static int vc_write_image(const struct vc_file *file, const struct vc_plan *plan
 }
 
 /* ---- a file: aside, then renamed -------------------------------------------------------- */
-
-static int vc_exists(const char *path, struct vc_err *err)
-{
-	return vc_error(err, EEXIST, path, "exists already: use --force to overwrite it");
-}
-
-/* Give the nameless or temporary file its name. */
-static int vc_publish(const char *path, const char *temporary, bool force, struct vc_err *err)
-{
-	unsigned int flags = force ? 0 : RENAME_NOREPLACE;
-
-	if (!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, flags))
-		return 0;
-	if (errno == EINVAL && !force) {
-		/* A file system without that flag: a link does not replace either. */
-		if (!link(temporary, path)) {
-			unlink(temporary);
-			return 0;
-		}
-	}
-	if (errno == EEXIST)
-		return vc_exists(path, err);
-	return vc_error_sys(err, errno, path, "cannot give the new image its name");
-}
-
-static char *vc_temporary_name(const char *path)
-{
-	struct vhdx_guid guid;
-	char text[VC_GUID_TEXT];
-	char *directory = vc_dirname(path);
-	char *name;
-
-	if (!directory)
-		return NULL;
-	vc_guid_random(&guid);
-	if (asprintf(&name, "%s/.vhdclone-%s", directory, vc_guid_format(&guid, text)) < 0)
-		name = NULL;
-	free(directory);
-	return name;
-}
 
 static int vc_create_and_publish(struct vc_file *file, const char *path,
 				 const struct vc_plan *plan, const char *temporary,

@@ -39,6 +39,7 @@ struct vc_edit {
 	struct vc_image *image;
 	struct vc_log_writer log;
 	u64 initial;		/* size of the file at the start */
+	u64 new_mib;		/* nothing was ever written from here on */
 
 	u64 *bat;
 	u32 nr_bat_pages;
@@ -167,7 +168,7 @@ int vc_edit_alloc(struct vc_edit *edit, u32 nr_mib, u64 *mib, struct vc_err *err
 
 bool vc_edit_is_new(const struct vc_edit *edit, u64 mib)
 {
-	return mib << VHDX_MIB_SHIFT >= edit->initial;
+	return mib >= edit->new_mib;
 }
 
 static int vc_edit_free(struct vc_edit *edit, u64 mib, u64 nr, struct vc_err *err)
@@ -186,10 +187,15 @@ static int vc_edit_free(struct vc_edit *edit, u64 mib, u64 nr, struct vc_err *er
 
 static void vc_edit_release(struct vc_edit *edit)
 {
+	u64 end;
 	u32 i;
 
-	for (i = 0; i < edit->nr_freed; i++)
+	for (i = 0; i < edit->nr_freed; i++) {
 		vc_map_set(edit, edit->freed[i].mib, edit->freed[i].nr, false);
+		end = edit->freed[i].mib + edit->freed[i].nr;
+		if (edit->new_mib < end)
+			edit->new_mib = end;
+	}
 	if (edit->nr_freed)
 		edit->hint_nr = 0;
 	edit->nr_freed = 0;
@@ -843,6 +849,7 @@ int vc_edit_begin(struct vc_edit **result, struct vc_image *image, struct vc_err
 		return vc_error_nomem(err);
 	edit->image = image;
 	edit->initial = image->file.size;
+	edit->new_mib = (edit->initial + VHDX_MIB - 1) >> VHDX_MIB_SHIFT;
 	memcpy(edit->place, image->items, sizeof(edit->place));
 	ret = vc_image_walk(image, &usage, NULL, NULL, err);
 	edit->claims = usage.claims;

@@ -255,7 +255,7 @@ static int create_report(const struct create_args *args, const char *path,
 int cmd_create(const struct command *cmd, int argc, char **argv)
 {
 	struct create_args args = {
-		.create.creator = "vhdclone " VHDCLONE_TOOL_VERSION,
+		.create.creator = TOOL_CREATOR,
 		.base_format = "auto",
 	};
 	struct vc_created created;

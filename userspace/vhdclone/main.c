@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
-#include "vhdclone.h"
+#include "long.h"
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
@@ -49,6 +49,14 @@ static const struct command commands[] = {
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
+	{ "convert", NULL, cmd_convert, "--type TYPE IN OUT",
+	  "make an image of another type with the same content",
+	  "      --type TYPE          raw, fixed, dynamic, differencing, vhd-fixed or\n"
+	  "                           vhd-dynamic\n"
+	  "      --block-size SIZE    1M to 256M, default: as IN has it\n"
+	  "      --format FMT         IN is auto (default) or raw\n"
+	  "  -f, --force              replace OUT\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 };
 
 static const struct command *find_command(const char *name)

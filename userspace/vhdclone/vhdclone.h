@@ -18,6 +18,7 @@
 #define VHDCLONE_TOOL_VERSION	STRINGIFY(VHDCLONE_VERSION_MAJOR) "." \
 				STRINGIFY(VHDCLONE_VERSION_MINOR) "." \
 				STRINGIFY(VHDCLONE_VERSION_PATCH)
+#define TOOL_CREATOR		"vhdclone " VHDCLONE_TOOL_VERSION
 
 /**
  * struct command - one verb
@@ -46,6 +47,7 @@ int cmd_info(const struct command *cmd, int argc, char **argv);
 int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
+int cmd_convert(const struct command *cmd, int argc, char **argv);
 
 /* ---- options ------------------------------------------------------------------ */
 

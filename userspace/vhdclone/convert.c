@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vhdclone convert */
+#include "active.h"
+#include "convert.h"
+#include "long.h"
+
+enum {
+	OPT_TYPE = OPT_OWN,
+	OPT_BLOCK_SIZE,
+	OPT_FORMAT,
+};
+
+static const struct option convert_options[] = {
+	{ "type", required_argument, NULL, OPT_TYPE },
+	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
+	{ "format", required_argument, NULL, OPT_FORMAT },
+	{ "force", no_argument, NULL, 'f' },
+	{ "base", required_argument, NULL, OPT_BASE },
+	{ "parent", required_argument, NULL, OPT_BASE },
+	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
+	PROGRESS_OPTIONS,
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 }
+};
+
+struct convert_args {
+	struct vc_convert_options convert;
+	struct chain_args chain;
+	struct progress_args progress;
+	unsigned int image_flags;
+	bool typed;
+	bool json;
+	bool bad;
+};
+
+bool convert_type_option(const struct command *cmd, const char *value,
+			 enum vc_convert_type *type)
+{
+	unsigned int i;
+
+	for (i = 0; i < VC_CONVERT_TYPES; i++)
+		if (!strcmp(value, vc_convert_names[i])) {
+			*type = i;
+			return true;
+		}
+	usage_error(cmd, "--type: '%s' is not raw, fixed, dynamic, differencing, vhd-fixed or vhd-dynamic",
+		    value);
+	return false;
+}
+
+bool block_size_option(const struct command *cmd, const char *value, u64 *bytes)
+{
+	if (!size_option(cmd, "--block-size", value, bytes))
+		return false;
+	if (!(*bytes & (*bytes - 1)) && *bytes >= VHDX_MIN_BLOCK_SIZE &&
+	    *bytes <= VHDX_MAX_BLOCK_SIZE)
+		return true;
+	usage_error(cmd, "--block-size: not a power of two from 1M to 256M");
+	return false;
+}
+
+static int convert_parse(const struct command *cmd, int argc, char **argv,
+			 struct convert_args *args)
+{
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "fh", convert_options, NULL)) != -1) {
+		switch (opt) {
+		case OPT_TYPE:
+			args->typed = true;
+			if (!convert_type_option(cmd, optarg, &args->convert.type))
+				args->bad = true;
+			break;
+		case OPT_BLOCK_SIZE:
+			if (!block_size_option(cmd, optarg, &args->convert.block_size))
+				args->bad = true;
+			break;
+		case OPT_FORMAT:
+			if (!strcmp(optarg, "raw")) {
+				args->image_flags |= VC_IMAGE_RAW;
+			} else if (strcmp(optarg, "auto")) {
+				usage_error(cmd, "--format: '%s' is not auto or raw", optarg);
+				args->bad = true;
+			}
+			break;
+		case 'f':
+			args->convert.force = true;
+			break;
+		case OPT_JSON:
+			args->json = true;
+			break;
+		default:
+			if (!chain_args_take(&args->chain, opt, optarg) &&
+			    !progress_take(cmd, &args->progress, opt, optarg))
+				return opt;
+		}
+	}
+	return -1;
+}
+
+int converted_report(const struct vc_chain *chain, const char *path,
+		     enum vc_convert_type type, const struct vc_converted *converted)
+{
+	struct json_object *json = json_new();
+
+	json_add_string(json, "path", path);
+	json_add_string(json, "source", chain->layer[0]->file.path);
+	json_add_string(json, "type", vc_convert_names[type]);
+	json_add_number(json, "virtual-size", converted->virtual_size);
+	json_add_number(json, "file-size", converted->file_size);
+	json_add_number(json, "copied", converted->bytes);
+	return json_finish(json);
+}
+
+/* What a source is taken for must not be a guess. */
+int source_check(const struct vc_chain *chain, unsigned int flags, struct vc_err *err)
+{
+	const struct vc_image *top = chain->layer[0];
+	const char *foreign;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < chain->nr && !ret; i++)
+		ret = vc_active_refuse(&chain->layer[i]->file, err);
+	if (ret || top->format != VC_FORMAT_RAW || flags & VC_IMAGE_RAW)
+		return ret;
+	foreign = vc_image_foreign(top);
+	if (foreign)
+		return vc_error(err, EINVAL, top->file.path,
+				"a %s, which cannot be read: say --format raw if it is not one",
+				foreign);
+	return 0;
+}
+
+int cmd_convert(const struct command *cmd, int argc, char **argv)
+{
+	struct convert_args args = { .convert.creator = TOOL_CREATOR };
+	struct vc_converted converted = { };
+	struct vc_chain chain = { };
+	struct vc_err err;
+	int ret;
+	int opt;
+
+	opt = convert_parse(cmd, argc, argv, &args);
+	if (opt != -1) {
+		ret = usage_option(cmd, opt);
+		goto out;
+	}
+	ret = VC_EXIT_USAGE;
+	if (args.bad || args.progress.bad)
+		goto out;
+	if (argc - optind != 2 || !args.typed) {
+		usage_error(cmd, "need --type, IN and OUT");
+		goto out;
+	}
+	chain_args_init(&args.chain);
+	args.chain.options.image_flags = VC_IMAGE_REPLAY | args.image_flags;
+	args.chain.options.base_flags = VC_IMAGE_REPLAY;
+	args.convert.nr_layers = 1;
+	args.convert.progress = &args.progress.progress;
+	ret = vc_chain_open(&chain, argv[optind], &args.chain.options, &err);
+	if (!ret)
+		ret = source_check(&chain, args.image_flags, &err);
+	if (!ret) {
+		progress_start(&args.progress, cmd->name);
+		ret = vc_convert(&chain, argv[optind + 1], &args.convert, &converted, &err);
+		progress_end(&args.progress);
+	}
+	if (ret)
+		ret = report_error(&err);
+	else if (args.json)
+		ret = converted_report(&chain, argv[optind + 1], args.convert.type, &converted);
+	vc_chain_close(&chain);
+out:
+	chain_args_free(&args.chain);
+	return ret;
+}
