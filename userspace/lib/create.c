@@ -14,6 +14,7 @@
 #include "children.h"
 #include "create.h"
 #include "guid.h"
+#include "locate.h"
 #include "newfile.h"
 
 /* Everything about an image that is to be written, known before the first write. */
@@ -30,121 +31,19 @@ struct vc_plan {
 	u32 locator_length;
 };
 
-/* ---- the parent locator ------------------------------------------------------- */
-
-/* The path from directory @from to @to, both real. */
-static char *vc_relative_path(const char *from, const char *to)
-{
-	size_t common = 0;
-	size_t up = 0;
-	size_t room;
-	size_t i;
-	char *path;
-	char *p;
-
-	if (!strcmp(from, "/"))
-		from = "";
-	/* As far as both have the same directories. */
-	for (i = 0; from[i] == to[i] && from[i]; i++)
-		if (to[i] == '/')
-			common = i;
-	if (!from[i] && to[i] == '/')
-		common = i;
-	for (i = common; from[i]; i++)
-		if (from[i] == '/')
-			up++;
-	/* "./" or some "../", and the rest of @to. */
-	room = 3 * up + strlen(to + common) + 3;
-	path = malloc(room);
-	if (!path)
-		return NULL;
-	p = up ? path : stpcpy(path, "./");
-	while (up--)
-		p = stpcpy(p, "../");
-	stpcpy(p, to + common + 1);
-	return path;
-}
-
-static int vc_locate_vhdx(struct vc_locator *locator, const struct vc_image *base,
-			  char *relative, struct vc_err *err)
-{
-	char linkage[VC_GUID_TEXT + 2];
-	char text[VC_GUID_TEXT];
-	char *p;
-	int ret;
-
-	if (strchr(relative, '\\'))
-		return vc_error(err, EINVAL, base->file.real,
-				"a backslash in the path cannot stand in a parent locator");
-	for (p = relative; *p; p++)
-		if (*p == '/')
-			*p = '\\';
-	snprintf(linkage, sizeof(linkage), "{%s}",
-		 vc_guid_format(&base->header.data_write_guid, text));
-	ret = vc_locator_add(locator, VC_KEY_LINKAGE, linkage, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
-	if (!ret) {
-		snprintf(linkage, sizeof(linkage), "{%s}",
-			 vc_guid_format(&vhdx_guid_zero, text));
-		ret = vc_locator_add(locator, VC_KEY_LINKAGE2, linkage, err);
-	}
-	return ret;
-}
-
-static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base,
-			 const char *relative, struct vc_err *err)
-{
-	char fingerprint[VC_FINGERPRINT_TEXT];
-	char size[24];
-	int ret;
-
-	ret = vc_fingerprint(&base->file, fingerprint, err);
-	if (ret)
-		return ret;
-	snprintf(size, sizeof(size), "%llu", base->size);
-	ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_ABSOLUTE, base->file.real, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_SIZE, size, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_FINGERPRINT, fingerprint, err);
-	return ret;
-}
+/* ---- the plan -------------------------------------------------------------------- */
 
 static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err *err)
 {
-	const struct vc_image *base = plan->options->base->layer[0];
-	bool raw = base->format == VC_FORMAT_RAW;
 	struct vc_locator *locator;
-	char *directory;
-	char *relative;
-	char *real;
 	int ret;
 
-	directory = vc_dirname(path);
-	real = directory ? realpath(directory, NULL) : NULL;
-	free(directory);
-	if (!real)
-		return vc_error_sys(err, errno, path, "cannot resolve the directory");
-	relative = vc_relative_path(real, base->file.real);
-	free(real);
-	locator = vc_locator_new(raw ? &vc_guid_locator_raw : &vhdx_guid_locator_vhdx);
-	if (!relative || !locator)
-		ret = vc_error_nomem(err);
-	else if (raw)
-		ret = vc_locate_raw(locator, base, relative, err);
-	else
-		ret = vc_locate_vhdx(locator, base, relative, err);
+	ret = vc_locate(path, plan->options->base->layer[0], &locator, err);
 	if (!ret)
 		ret = vc_locator_build(locator, &plan->locator, &plan->locator_length, err);
 	vc_locator_free(locator);
-	free(relative);
 	return ret;
 }
-
-/* ---- the plan -------------------------------------------------------------------- */
 
 static u32 vc_sector_size(u32 size)
 {
