@@ -57,6 +57,16 @@ static const struct command commands[] = {
 	  "      --format FMT         IN is auto (default) or raw\n"
 	  "  -f, --force              replace OUT\n"
 	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "map", NULL, cmd_map, "IMAGE", "show where each part of the disk comes from",
+	  HELP_BASE HELP_BASE_DIR
+	  "      --json               print JSON, as 'qemu-img map --output=json' does\n"
+	  HELP_HELP },
+	{ "compare", NULL, cmd_compare, "A B",
+	  "tell whether two images read the same",
+	  "      --strict             the virtual sizes must be the same, too\n"
+	  HELP_BASE_DIR
+	  "  -q, --quiet              print nothing, just exit with the code\n"
+	  HELP_JSON HELP_HELP },
 };
 
 static const struct command *find_command(const char *name)

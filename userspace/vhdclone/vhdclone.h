@@ -48,6 +48,8 @@ int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
 int cmd_convert(const struct command *cmd, int argc, char **argv);
+int cmd_map(const struct command *cmd, int argc, char **argv);
+int cmd_compare(const struct command *cmd, int argc, char **argv);
 
 /* ---- options ------------------------------------------------------------------ */
 
