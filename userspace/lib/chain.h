@@ -121,8 +121,4 @@ int vc_fingerprint_masked(const struct vc_file *file, const u8 *mask, char *text
 			  struct vc_err *err);
 u64 vc_fingerprint_sector(u64 size, unsigned int i);
 
-/* Is this the parent that the child expects?  ESTALE: another one, or changed since. */
-int vc_chain_check_parent(const struct vc_image *child, const struct vc_image *parent,
-			  struct vc_err *err);
-
 #endif /* VC_CHAIN_H */

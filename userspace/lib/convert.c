@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "convert.h"
 #include "create.h"
 #include "newfile.h"
@@ -106,10 +107,15 @@ static int vc_convert_vhdx(struct vc_conversion *conv, struct vc_err *err)
 {
 	struct vc_vhdx_target to;
 	struct vc_image *image;
+	struct vc_err ignored;
 	struct vc_edit *edit;
 	int ret;
 
 	ret = vc_convert_create(conv, err);
+	/* That has noted a child that will have another name. */
+	if (!ret && conv->options->type == VC_CONVERT_DIFFERENCING)
+		vc_children_remove(&conv->chain->layer[conv->options->nr_layers]->file,
+				   conv->new.temporary, &ignored);
 	if (!ret)
 		ret = vc_image_open(&image, conv->new.temporary, VC_IMAGE_WRITE, NULL, err);
 	if (ret)
@@ -148,6 +154,7 @@ int vc_convert(const struct vc_chain *chain, const char *path,
 {
 	struct vc_conversion conv = { .chain = chain, .options = options };
 	unsigned int nr = chain->nr;
+	struct vc_err ignored;
 	int ret;
 
 	if (options->type == VC_CONVERT_DIFFERENCING)
@@ -171,6 +178,8 @@ int vc_convert(const struct vc_chain *chain, const char *path,
 		ret = vc_convert_type(&conv, err);
 	if (!ret)
 		ret = vc_newfile_publish(&conv.new, err);
+	if (!ret && options->type == VC_CONVERT_DIFFERENCING)
+		vc_children_add(&chain->layer[nr]->file, conv.new.path, &ignored);
 	if (ret == -EINTR)
 		vc_error(err, EINTR, path, "interrupted: nothing was made, start again");
 	converted->file_size = conv.file_size;

@@ -10,6 +10,8 @@
  * call partial mean nothing), then the BAT from its end (the entry of a bitmap block
  * comes behind those of its chunk's blocks), then the metadata items.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "edit.h"
@@ -185,14 +187,22 @@ static int vc_edit_free(struct vc_edit *edit, u64 mib, u64 nr, struct vc_err *er
 	return 0;
 }
 
+/* The change that released it is durable: a replay does not bring it back. */
 static void vc_edit_release(struct vc_edit *edit)
 {
+	const struct vc_range *freed;
 	u64 end;
 	u32 i;
 
 	for (i = 0; i < edit->nr_freed; i++) {
-		vc_map_set(edit, edit->freed[i].mib, edit->freed[i].nr, false);
-		end = edit->freed[i].mib + edit->freed[i].nr;
+		freed = &edit->freed[i];
+		vc_map_set(edit, freed->mib, freed->nr, false);
+		/* Give it back to the file system, if that can take it. */
+		if (!edit->image->file.is_block)
+			fallocate(edit->image->file.fd,
+				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  freed->mib << VHDX_MIB_SHIFT, freed->nr << VHDX_MIB_SHIFT);
+		end = freed->mib + freed->nr;
 		if (edit->new_mib < end)
 			edit->new_mib = end;
 	}

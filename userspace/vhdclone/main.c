@@ -49,6 +49,30 @@ static const struct command commands[] = {
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
+	{ "merge", NULL, cmd_merge, "DELTA",
+	  "write what a delta has into its parent, or all into a new image",
+	  "      --base LAYER         and all between into that one\n"
+	  "      --to NEW             make a new image, change none\n"
+	  "      --type TYPE          of NEW; default: as the base\n"
+	  "      --block-size SIZE    of NEW\n"
+	  "  -f, --force              replace NEW\n"
+	  "      --scan DIR           DIR may have other children of the base\n"
+	  "      --delete             then remove what was merged\n"
+	  "  -n, --dry-run            print what there is to do and what it takes\n"
+	  HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "flatten", NULL, cmd_flatten, "DELTA",
+	  "copy all that a delta has from below, and leave its parent",
+	  "      --to NEW             make a new image, change none\n"
+	  "      --type TYPE          of NEW; default: dynamic\n"
+	  "      --block-size SIZE    of NEW\n"
+	  "  -f, --force              replace NEW\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "reparent", NULL, cmd_reparent, "DELTA NEWBASE",
+	  "write another parent, or its new path, into a delta",
+	  "      --compare            if NEWBASE reads as the old parent does\n"
+	  "      --unsafe             whatever NEWBASE holds\n"
+	  "      --base-format FMT    NEWBASE is auto (default) or raw\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "convert", NULL, cmd_convert, "--type TYPE IN OUT",
 	  "make an image of another type with the same content",
 	  "      --type TYPE          raw, fixed, dynamic, differencing, vhd-fixed or\n"

@@ -48,6 +48,9 @@ int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
 int cmd_convert(const struct command *cmd, int argc, char **argv);
+int cmd_merge(const struct command *cmd, int argc, char **argv);
+int cmd_flatten(const struct command *cmd, int argc, char **argv);
+int cmd_reparent(const struct command *cmd, int argc, char **argv);
 int cmd_map(const struct command *cmd, int argc, char **argv);
 int cmd_compare(const struct command *cmd, int argc, char **argv);
 
@@ -80,6 +83,9 @@ struct chain_args {
 bool chain_args_take(struct chain_args *args, int opt, char *value);
 void chain_args_init(struct chain_args *args);
 void chain_args_free(struct chain_args *args);
+
+/* Add to a list that free() frees; there is always memory for it, or no program. */
+void list_push(const char ***list, unsigned int *nr, const char *value);
 
 /* Exit codes of wrong usage; both print. */
 int usage_error(const struct command *cmd, const char *fmt, ...) __printf(2, 3);
