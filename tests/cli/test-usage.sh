@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-verbs='create open close status list info table recover check map compare'
+verbs='create open close status list info table recover check chain children scan map
+	compare'
 
 test_version() {
 	local v
@@ -43,9 +44,13 @@ test_usage_errors() {
 		[ "$verb" != compare ] || continue
 		vc 1 "$verb" --nonsense
 		[ -s err ] || fail "no message"
+		case $verb in
+		children|scan) continue ;;	# Take as many as there are.
+		esac
 		vc 1 "$verb" a b c d
 	done
-	for verb in create open close info table recover check map; do
+	for verb in create open close info table recover check chain \
+		children scan map; do
 		refused 1 'need' "$verb"
 	done
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "long.h"
+#include "tree-view.h"
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
@@ -17,8 +18,9 @@ static const struct command commands[] = {
 	  "      --logical-sector-size N\n"
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"
+	  "      --full               copy all that BASE has, stand on nothing\n"
 	  "  -f, --force              overwrite\n"
-	  HELP_BASE_DIR HELP_JSON HELP_HELP },
+	  HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "open", "attach", cmd_open, "IMAGE [NAME]",
 	  "make an image a block device, /dev/mapper/NAME",
 	  HELP_BASE HELP_BASE_DIR
@@ -49,6 +51,11 @@ static const struct command commands[] = {
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
+	{ "copy", NULL, cmd_copy, "IMAGE DESTINATION",
+	  "copy an image, or a chain, so that it finds its parent from there",
+	  "      --chain              with all below it, into a directory\n"
+	  "  -f, --force              replace what is there\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "merge", NULL, cmd_merge, "DELTA",
 	  "write what a delta has into its parent, or all into a new image",
 	  "      --base LAYER         and all between into that one\n"
@@ -79,8 +86,15 @@ static const struct command commands[] = {
 	  "                           vhd-dynamic\n"
 	  "      --block-size SIZE    1M to 256M, default: as IN has it\n"
 	  "      --format FMT         IN is auto (default) or raw\n"
+	  "      --as-parent-of DELTA of which IN is the base: OUT is from now on\n"
 	  "  -f, --force              replace OUT\n"
 	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "chain", NULL, cmd_chain, "IMAGE", "show what an image stands on",
+	  HELP_BASE HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
+	{ "children", NULL, cmd_children, "BASE [DIR...]", "show what stands on an image",
+	  HELP_TREE_VIEW HELP_HELP },
+	{ "scan", NULL, cmd_scan, "DIR...", "show all images in directories and what they stand on",
+	  HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
 	{ "map", NULL, cmd_map, "IMAGE", "show where each part of the disk comes from",
 	  HELP_BASE HELP_BASE_DIR
 	  "      --json               print JSON, as 'qemu-img map --output=json' does\n"

@@ -48,9 +48,13 @@ int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
 int cmd_convert(const struct command *cmd, int argc, char **argv);
+int cmd_copy(const struct command *cmd, int argc, char **argv);
 int cmd_merge(const struct command *cmd, int argc, char **argv);
 int cmd_flatten(const struct command *cmd, int argc, char **argv);
 int cmd_reparent(const struct command *cmd, int argc, char **argv);
+int cmd_chain(const struct command *cmd, int argc, char **argv);
+int cmd_children(const struct command *cmd, int argc, char **argv);
+int cmd_scan(const struct command *cmd, int argc, char **argv);
 int cmd_map(const struct command *cmd, int argc, char **argv);
 int cmd_compare(const struct command *cmd, int argc, char **argv);
 
