@@ -92,6 +92,8 @@ static int vc_convert_create(struct vc_conversion *conv, struct vc_err *err)
 		create.logical_sector_size = top->meta.logical_sector_size;
 		create.physical_sector_size = top->meta.physical_sector_size;
 	}
+	if (options->logical_sector_size)
+		create.logical_sector_size = options->logical_sector_size;
 	if (options->type == VC_CONVERT_FIXED)
 		create.type = VC_CREATE_FIXED;
 	if (options->type == VC_CONVERT_DIFFERENCING) {

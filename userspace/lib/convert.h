@@ -24,6 +24,7 @@ extern const char * const vc_convert_names[VC_CONVERT_TYPES];
  * @nr_layers: VC_CONVERT_DIFFERENCING: so many layers from the top are copied, what is
  *	       below them is the parent; else all are
  * @block_size: bytes; 0: as the top has it
+ * @logical_sector_size: 0: as the top has it, or 512
  * @force: replace a file that is there
  * @creator: what to write as the creator
  * @progress: or NULL
@@ -32,6 +33,7 @@ struct vc_convert_options {
 	enum vc_convert_type type;
 	unsigned int nr_layers;
 	u64 block_size;
+	u32 logical_sector_size;
 	bool force;
 	const char *creator;
 	struct vc_progress *progress;

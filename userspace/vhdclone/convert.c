@@ -3,17 +3,21 @@
 #include "active.h"
 #include "convert.h"
 #include "long.h"
+#include "merge.h"
+#include "reparent.h"
 
 enum {
 	OPT_TYPE = OPT_OWN,
 	OPT_BLOCK_SIZE,
 	OPT_FORMAT,
+	OPT_PARENT_OF,
 };
 
 static const struct option convert_options[] = {
 	{ "type", required_argument, NULL, OPT_TYPE },
 	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
 	{ "format", required_argument, NULL, OPT_FORMAT },
+	{ "as-parent-of", required_argument, NULL, OPT_PARENT_OF },
 	{ "force", no_argument, NULL, 'f' },
 	{ "base", required_argument, NULL, OPT_BASE },
 	{ "parent", required_argument, NULL, OPT_BASE },
@@ -29,6 +33,8 @@ struct convert_args {
 	struct vc_convert_options convert;
 	struct chain_args chain;
 	struct progress_args progress;
+	struct vc_chain delta;		/* --as-parent-of */
+	const char *parent_of;
 	unsigned int image_flags;
 	bool typed;
 	bool json;
@@ -85,6 +91,9 @@ static int convert_parse(const struct command *cmd, int argc, char **argv,
 				args->bad = true;
 			}
 			break;
+		case OPT_PARENT_OF:
+			args->parent_of = optarg;
+			break;
 		case 'f':
 			args->convert.force = true;
 			break;
@@ -134,6 +143,74 @@ int source_check(const struct vc_chain *chain, unsigned int flags, struct vc_err
 	return 0;
 }
 
+/* The delta must stand on what is converted, and on that alone. */
+static int convert_open_delta(struct convert_args *args, const struct vc_chain *chain,
+			      struct vc_err *err)
+{
+	struct vc_chain *delta = &args->delta;
+	int ret;
+
+	ret = vc_chain_open(delta, args->parent_of, &args->chain.options, err);
+	if (!ret && (delta->nr < 2 || !vc_file_same(&delta->layer[1]->file,
+						    &chain->layer[0]->file)))
+		ret = vc_error(err, ESTALE, args->parent_of, "does not stand on %s",
+			       chain->layer[0]->file.path);
+	if (!ret)
+		ret = vc_active_refuse_any(&delta->layer[0]->file, err);
+	if (!ret)
+		args->convert.logical_sector_size = delta->layer[0]->meta.logical_sector_size;
+	return ret;
+}
+
+/* The new image reads as the old parent does: so name it. */
+static int convert_hand_over(struct convert_args *args, const char *path, struct vc_err *err)
+{
+	struct vc_chain_options options = { };
+	struct vc_chain parent = { };
+	int ret;
+
+	ret = vc_chain_open(&parent, path, &options, err);
+	if (!ret)
+		ret = vc_chain_writable(&args->delta, 0, err);
+	if (!ret)
+		ret = vc_reparent(args->delta.layer[0], parent.layer[0], err);
+	vc_chain_close(&parent);
+	return ret;
+}
+
+static int convert_run(struct convert_args *args, const struct vc_chain *chain,
+		       const char *path, struct vc_converted *converted, struct vc_err *err)
+{
+	int ret;
+
+	ret = source_check(chain, args->image_flags, err);
+	if (!ret && args->parent_of)
+		ret = convert_open_delta(args, chain, err);
+	if (ret)
+		return ret;
+	progress_start(&args->progress, "convert");
+	ret = vc_convert(chain, path, &args->convert, converted, err);
+	progress_end(&args->progress);
+	if (!ret && args->parent_of)
+		ret = convert_hand_over(args, path, err);
+	return ret;
+}
+
+static int convert_check_usage(const struct command *cmd, struct convert_args *args,
+			       int nr_names)
+{
+	if (args->parent_of && !args->typed) {
+		args->convert.type = VC_CONVERT_DYNAMIC;
+		args->typed = true;
+	}
+	if (nr_names != 2 || !args->typed)
+		return usage_error(cmd, "need --type, IN and OUT");
+	if (args->parent_of && args->convert.type != VC_CONVERT_DYNAMIC &&
+	    args->convert.type != VC_CONVERT_FIXED)
+		return usage_error(cmd, "--as-parent-of needs --type dynamic or fixed");
+	return 0;
+}
+
 int cmd_convert(const struct command *cmd, int argc, char **argv)
 {
 	struct convert_args args = { .convert.creator = TOOL_CREATOR };
@@ -148,13 +225,10 @@ int cmd_convert(const struct command *cmd, int argc, char **argv)
 		ret = usage_option(cmd, opt);
 		goto out;
 	}
-	ret = VC_EXIT_USAGE;
-	if (args.bad || args.progress.bad)
+	ret = args.bad || args.progress.bad ? VC_EXIT_USAGE :
+	      convert_check_usage(cmd, &args, argc - optind);
+	if (ret)
 		goto out;
-	if (argc - optind != 2 || !args.typed) {
-		usage_error(cmd, "need --type, IN and OUT");
-		goto out;
-	}
 	chain_args_init(&args.chain);
 	args.chain.options.image_flags = VC_IMAGE_REPLAY | args.image_flags;
 	args.chain.options.base_flags = VC_IMAGE_REPLAY;
@@ -162,17 +236,13 @@ int cmd_convert(const struct command *cmd, int argc, char **argv)
 	args.convert.progress = &args.progress.progress;
 	ret = vc_chain_open(&chain, argv[optind], &args.chain.options, &err);
 	if (!ret)
-		ret = source_check(&chain, args.image_flags, &err);
-	if (!ret) {
-		progress_start(&args.progress, cmd->name);
-		ret = vc_convert(&chain, argv[optind + 1], &args.convert, &converted, &err);
-		progress_end(&args.progress);
-	}
+		ret = convert_run(&args, &chain, argv[optind + 1], &converted, &err);
 	if (ret)
 		ret = report_error(&err);
 	else if (args.json)
 		ret = converted_report(&chain, argv[optind + 1], args.convert.type, &converted);
 	vc_chain_close(&chain);
+	vc_chain_close(&args.delta);
 out:
 	chain_args_free(&args.chain);
 	return ret;
