@@ -161,29 +161,3 @@ test_recover_extends() {
 	same "$(tail -c +$((size + 4097)) a.vhdx | head -c 4)" 'new!'
 	"$VHDX" check --clean --quiet a.vhdx
 }
-
-test_recover_interrupted() {
-	local syscall code
-	command -v strace >/dev/null || skip "no strace"
-	# One without sanitizers, which do not like to be traced.
-	[ -x "$TOP/build/vhdclone" ] || skip "no build/vhdclone"
-	image good.vhdx "{$dirty, \"dirty\": {\"per_entry\": 1}}"
-	cp good.vhdx expected.vhdx
-	"$VHDX" replay expected.vhdx >/dev/null
-	"$VHDX" merge b.raw expected.vhdx
-	for syscall in pwrite64 fsync; do
-		for i in 1 2 3 4 5; do
-			cp good.vhdx a.vhdx
-			code=0
-			strace -qq -o trace -e trace=none -e "inject=$syscall:error=EIO:when=$i" \
-				"$TOP/build/vhdclone" recover a.vhdx >out 2>err || code=$?
-			if [ $code != 0 ]; then
-				same "$code" 4 "exit code"
-				vc 0 recover a.vhdx
-			fi
-			"$VHDX" check --clean --quiet a.vhdx
-			"$VHDX" merge a.raw a.vhdx
-			cmp a.raw b.raw
-		done
-	done
-}

@@ -181,6 +181,9 @@ static enum mode decide(const char *call, const char *path, int fd, uint64_t off
 
 	if (mode == COUNT || (n != at && !(from_then_on && n > at)))
 		return COUNT;
+	/* A disk that is full lets go of things. */
+	if (mode == FAIL && mode_errno != EIO && !strcmp(call, "unlink"))
+		return COUNT;
 	if (!path) {
 		name_of(fd, name);
 		path = name;

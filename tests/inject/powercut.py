@@ -173,7 +173,7 @@ def main():
             last = content
             write(args.file, content)
             env = dict(os.environ, POINT=f"{i}.{j}", DONE=str(int(i == len(records))))
-            if subprocess.run(["sh", "-c", args.check], env=env).returncode:
+            if subprocess.run(["bash", "-c", args.check], env=env).returncode:
                 sys.exit(f"powercut: seed {args.seed}, point {i}.{j} (after "
                          f"{records[i - 1].what if i else 'nothing'}): not right")
     print(f"{tried} power cuts in {len(records)} calls")

@@ -293,8 +293,12 @@ static int vc_create_file(const char *path, const struct vc_plan *plan, struct v
 	if (ret && named)
 		unlink(temporary);
 	close(file.fd);
-	if (!ret)
+	if (!ret) {
 		ret = vc_sync_directory(directory, err);
+		/* What was replaced is gone, but a new name can be taken back. */
+		if (ret && !plan->options->force)
+			unlink(path);
+	}
 out:
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 	free(temporary);
