@@ -3,12 +3,16 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "copy.h"
+
+#define VC_BCACHEFS_MAGIC 0xca451a4eU
 
 #define VC_WORKERS	4U
 #define VC_GRAIN	4096U		/* runs of zeros shorter than this are written */
@@ -443,12 +447,24 @@ static void *vc_copier_work(void *data)
 	return NULL;
 }
 
+/* Ask first: a piece that was given a place in vain is not looked through for zeros. */
+static bool vc_can_reflink(const struct vc_file *file)
+{
+	struct statfs fs;
+
+	if (file->is_block || fstatfs(file->fd, &fs))
+		return false;
+	return fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
+	       fs.f_type == VC_BCACHEFS_MAGIC;
+}
+
 int vc_copy_run(struct vc_copy *copy, struct vc_err *err)
 {
 	struct vc_copier copier = {
 		.copy = copy,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.err = err,
+		.no_reflink = !vc_can_reflink(copy->target->file),
 	};
 	pthread_t thread[VC_WORKERS - 1];
 	unsigned int nr = 0;
