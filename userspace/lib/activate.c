@@ -159,6 +159,8 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 			       path);
 	if (!ret)
 		ret = vc_chain_walk(&o->chain, top, &options, err);
+	if (!ret)
+		ret = vc_table_possible(&o->chain, err);
 	for (i = 1; i < o->chain.nr && !ret; i++)
 		ret = vc_active_refuse(&o->chain.layer[i]->file, err);
 	return ret;

@@ -8,6 +8,7 @@
 
 #include "chain.h"
 #include "guid.h"
+#include "vhd.h"
 
 /* ---- fingerprints of raw bases ------------------------------------------------ */
 
@@ -175,15 +176,48 @@ static int vc_check_linkage(const struct vc_image *child, const struct vc_image 
 			vc_guid_format(&expected, text2));
 }
 
+/* The child is a VHD, or a VHDX that stands on one. */
+static int vc_check_vhd_parent(const struct vc_image *child, const struct vc_image *parent,
+			       struct vc_err *err)
+{
+	const char *linkage = vc_locator_get(child->locator, VC_KEY_LINKAGE);
+	struct vhdx_guid expected;
+	char text[VC_GUID_TEXT];
+	char text2[VC_GUID_TEXT];
+
+	if (!linkage || !vc_guid_parse(linkage, &expected))
+		return vc_error(err, EINVAL, child->file.path,
+				"parent locator: no " VC_KEY_LINKAGE ", or not a GUID");
+	if (parent->format != VC_FORMAT_VHD)
+		return vc_error(err, EINVAL, parent->file.path,
+				"not a VHD, but %s needs one as its parent",
+				child->file.path);
+	if (vhdx_guid_equal(&parent->vhd->footer.unique_id, &expected))
+		return 0;
+	return vc_error(err, ESTALE, child->file.path,
+			"%s is not the parent of this image: its unique ID is %s, expected %s",
+			parent->file.path,
+			vc_guid_format(&parent->vhd->footer.unique_id, text),
+			vc_guid_format(&expected, text2));
+}
+
 int vc_chain_check_parent(const struct vc_image *child, const struct vc_image *parent,
 			  struct vc_err *err)
 {
-	if (vc_locator_is_raw(child->locator)) {
-		if (parent->size % child->meta.logical_sector_size)
+	int ret;
+
+	if (child->format == VC_FORMAT_VHD)
+		return vc_check_vhd_parent(child, parent, err);
+	if (vc_locator_is_raw(child->locator) || vc_locator_is_vhd(child->locator)) {
+		if (vc_image_virtual_size(parent) % child->meta.logical_sector_size)
 			return vc_error(err, EINVAL, parent->file.path,
 					"%llu bytes are no multiple of the sector size, %u",
-					parent->size, child->meta.logical_sector_size);
-		return vc_check_raw_parent(child, parent, err);
+					vc_image_virtual_size(parent),
+					child->meta.logical_sector_size);
+		ret = vc_check_raw_parent(child, parent, err);
+		if (!ret && vc_locator_is_vhd(child->locator))
+			ret = vc_check_vhd_parent(child, parent, err);
+		return ret;
 	}
 	if (parent->format != VC_FORMAT_VHDX)
 		return vc_error(err, EINVAL, parent->file.path,
@@ -229,7 +263,7 @@ char *vc_chain_hint(const struct vc_image *child)
 	if (!value)
 		return NULL;
 	path = strdup(value);
-	if (path && !vc_locator_is_raw(child->locator))
+	if (path && !vc_locator_get(child->locator, VC_KEY_ABSOLUTE))
 		vc_slashes(path);
 	return path;
 }
@@ -328,7 +362,8 @@ int vc_chain_find_parent(const struct vc_image *child,
 	int ret;
 
 	*result = NULL;
-	if (!raw && !vhdx_guid_equal(&child->locator->type, &vhdx_guid_locator_vhdx)) {
+	if (!raw && child->format == VC_FORMAT_VHDX && !vc_locator_is_vhd(child->locator) &&
+	    !vhdx_guid_equal(&child->locator->type, &vhdx_guid_locator_vhdx)) {
 		char text[VC_GUID_TEXT];
 
 		return vc_error(err, EOPNOTSUPP, child->file.path,
@@ -349,7 +384,7 @@ int vc_chain_find_parent(const struct vc_image *child,
 	if (!ret) {
 		*result = vc_search_paths(&search, hint, err);
 		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
-		if (!*result && raw && absolute)
+		if (!*result && absolute)
 			*result = vc_search_try(&search, NULL, absolute, &search.fence, err);
 		ret = *result ? 0 : search.ret;
 	}
@@ -426,7 +461,7 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 
 	chain->nr = 0;
 	chain->layer[chain->nr++] = top;
-	while (child->format == VC_FORMAT_VHDX && child->meta.has_parent) {
+	while (child->meta.has_parent) {
 		named = NULL;
 		if (chain->nr <= options->nr_bases)
 			named = options->bases[chain->nr - 1];

@@ -62,7 +62,7 @@ static int vc_check_locator(struct vc_checker *checker, struct vc_err *err)
 	struct vhdx_guid guid;
 	const char *linkage;
 
-	if (!locator || vc_locator_is_raw(locator))
+	if (!locator || vc_locator_is_raw(locator) || vc_locator_is_vhd(locator))
 		return 0;
 	if (!vhdx_guid_equal(&locator->type, &vhdx_guid_locator_vhdx))
 		return vc_error(err, EOPNOTSUPP, checker->image->file.path,

@@ -56,7 +56,7 @@ static void vc_plan_inherit(struct vc_plan *plan, const struct vc_image *base)
 
 	meta->has_parent = true;
 	meta->virtual_size = vc_image_virtual_size(base);
-	if (base->format == VC_FORMAT_VHDX) {
+	if (base->format != VC_FORMAT_RAW) {
 		meta->logical_sector_size = base->meta.logical_sector_size;
 		meta->physical_sector_size = base->meta.physical_sector_size;
 		meta->virtual_disk_id = base->meta.virtual_disk_id;

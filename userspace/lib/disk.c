@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "vhd.h"
 
 /* Bytes of a sector bitmap that are read at once: 256 MiB of disk or more. */
 #define VC_WINDOW	65536U
@@ -27,7 +28,8 @@ struct vc_run {
 };
 
 /*
- * @map: of each block, its state in the lower 3 bits and its place in MiB
+ * @map: of each block, its state in the lower 3 bits and its place in MiB; of a VHD's,
+ *	 its sector in the file
  * @bitmaps: of each chunk, the place of its bitmap block in MiB
  * @run: the last answer: who goes through the disk in order asks about it again and
  *	 again while layers below change
@@ -73,6 +75,13 @@ static int vc_map_entry(void *data, u32 number, bool is_bitmap, u64 entry,
 	return 0;
 }
 
+/* One place after the other, from the file's first byte on. */
+static bool vc_layer_is_plain(const struct vc_image *image)
+{
+	return image->format == VC_FORMAT_RAW ||
+	       (image->format == VC_FORMAT_VHD && vc_vhd_is_fixed(image));
+}
+
 static int vc_layer_load(struct vc_disk_layer *layer, struct vc_err *err)
 {
 	const struct vc_image *image = layer->image;
@@ -80,8 +89,10 @@ static int vc_layer_load(struct vc_disk_layer *layer, struct vc_err *err)
 	int ret;
 
 	layer->size = vc_image_virtual_size(image);
-	if (image->format == VC_FORMAT_RAW)
+	if (vc_layer_is_plain(image))
 		return 0;
+	if (image->format == VC_FORMAT_VHD)
+		return vc_vhd_bat(image, &layer->map, NULL, err);
 	if (image->header.log_dirty && !image->overlay)
 		return vc_error(err, EUCLEAN, image->file.path,
 				"the log holds changes that are not in place yet: run 'vhdclone recover %s' first",
@@ -95,22 +106,26 @@ static int vc_layer_load(struct vc_disk_layer *layer, struct vc_err *err)
 	return ret;
 }
 
-static bool vc_bit(const u8 *bits, u32 bit)
+/* Which end of a byte has the first bit. */
+#define VC_LSB_FIRST	0U
+#define VC_MSB_FIRST	7U
+
+static bool vc_bit(const u8 *bits, u32 bit, u32 order)
 {
-	return bits[bit / 8] >> bit % 8 & 1;
+	return bits[bit / 8] >> (bit % 8 ^ order) & 1;
 }
 
 /* From @bit up to @end, how far all are the same as the first. */
-static u32 vc_bits_same(const u8 *bits, u32 bit, u32 end)
+static u32 vc_bits_same(const u8 *bits, u32 bit, u32 end, u32 order)
 {
-	bool value = vc_bit(bits, bit);
+	bool value = vc_bit(bits, bit, order);
 	u8 full = value ? 0xff : 0;
 	u32 i = bit + 1;
 
 	while (i < end) {
 		if (i % 8 == 0 && bits[i / 8] == full)
 			i += 8;
-		else if (vc_bit(bits, i) == value)
+		else if (vc_bit(bits, i, order) == value)
 			i++;
 		else
 			break;
@@ -118,9 +133,11 @@ static u32 vc_bits_same(const u8 *bits, u32 bit, u32 end)
 	return (i < end ? i : end) - bit;
 }
 
-static int vc_layer_window(struct vc_disk_layer *layer, u64 at, struct vc_err *err)
+/* @len: at most VC_WINDOW, always the same for one layer. */
+static int vc_layer_window(struct vc_disk_layer *layer, u64 at, size_t len,
+			   struct vc_err *err)
 {
-	size_t len = VC_WINDOW;
+	size_t room = len;
 	int ret;
 
 	if (layer->window && layer->window_at == at)
@@ -131,9 +148,9 @@ static int vc_layer_window(struct vc_disk_layer *layer, u64 at, struct vc_err *e
 		return vc_error_nomem(err);
 	layer->window_at = ~0ULL;
 	/* As the target sees a file that was made longer: no bit is set there. */
-	if (at < layer->image->size && layer->image->size - at < VC_WINDOW)
+	if (at < layer->image->size && layer->image->size - at < len)
 		len = layer->image->size - at;
-	memset(layer->window + len, 0, VC_WINDOW - len);
+	memset(layer->window + len, 0, room - len);
 	ret = vc_image_read(layer->image, "sector bitmap", at, layer->window, len, err);
 	if (!ret)
 		layer->window_at = at;
@@ -153,16 +170,55 @@ static int vc_piece_partial(struct vc_disk_layer *layer, struct vc_run *run,
 	int ret;
 
 	at += bit / 8 / VC_WINDOW * VC_WINDOW;
-	ret = vc_layer_window(layer, at, err);
+	ret = vc_layer_window(layer, at, VC_WINDOW, err);
 	if (ret)
 		return ret;
 	bit %= VC_WINDOW * 8;
 	if (nr > VC_WINDOW * 8 - bit)
 		nr = VC_WINDOW * 8 - bit;
-	end = (sector + vc_bits_same(layer->window, bit, bit + nr)) << geo->sector_shift;
+	end = (sector + vc_bits_same(layer->window, bit, bit + nr, VC_LSB_FIRST)) <<
+	      geo->sector_shift;
 	if (end < run->end)
 		run->end = end;
-	run->kind = vc_bit(layer->window, bit) ? VC_RUN_DATA : VC_RUN_BELOW;
+	run->kind = vc_bit(layer->window, bit, VC_LSB_FIRST) ? VC_RUN_DATA : VC_RUN_BELOW;
+	return 0;
+}
+
+/*
+ * In a dynamic image the bitmaps say nothing that counts: what was never written is
+ * zeros in the file, too.
+ */
+static int vc_piece_vhd(struct vc_disk_layer *layer, struct vc_run *run,
+			struct vc_err *err)
+{
+	const struct vhd_header_info *h = &layer->image->vhd->header;
+	u64 block = run->start >> h->block_shift;
+	u64 first = block << h->block_shift;
+	u64 end = first + h->block_size;
+	u32 place = layer->map[block];
+	u32 bit = (run->start - first) >> VHD_SECTOR_SHIFT;
+	int ret;
+
+	if (end < run->end)
+		run->end = end;
+	run->kind = VC_RUN_BELOW;
+	if (place == VHD_NO_BLOCK)
+		return 0;
+	run->kind = VC_RUN_DATA;
+	run->place = vhd_data_offset(h, place) + (run->start - first);
+	if (!layer->image->meta.has_parent)
+		return 0;
+	ret = vc_layer_window(layer, vhd_bitmap_offset(place),
+			      (size_t)h->bitmap_sectors << VHD_SECTOR_SHIFT, err);
+	if (ret)
+		return ret;
+	if (!vc_bit(layer->window, bit, VC_MSB_FIRST))
+		run->kind = VC_RUN_BELOW;
+	end = (run->end - first + VHD_SECTOR - 1) >> VHD_SECTOR_SHIFT;
+	end = bit + vc_bits_same(layer->window, bit, end, VC_MSB_FIRST);
+	end = first + (end << VHD_SECTOR_SHIFT);
+	if (end < run->end)
+		run->end = end;
 	return 0;
 }
 
@@ -262,18 +318,21 @@ static int vc_layer_piece(struct vc_disk_layer *layer, u64 offset, struct vc_run
 		/* A layer hides all that lies below it and behind its end. */
 		run->kind = layer->image->meta.has_parent ? VC_RUN_ZERO : VC_RUN_BELOW;
 		run->end = ~0ULL;
-	} else if (layer->image->format == VC_FORMAT_RAW) {
+		return 0;
+	}
+	if (vc_layer_is_plain(layer->image)) {
 		run->kind = VC_RUN_DATA;
 		run->place = offset;
-		vc_piece_hole(layer, run);
+	} else if (layer->image->format == VC_FORMAT_VHD) {
+		ret = vc_piece_vhd(layer, run, err);
 	} else {
 		ret = vc_piece_vhdx(layer, run, err);
-		if (!ret) {
-			vc_piece_cut(layer->image, run);
-			vc_piece_hole(layer, run);
-		}
 	}
-	return ret;
+	if (ret)
+		return ret;
+	vc_piece_cut(layer->image, run);
+	vc_piece_hole(layer, run);
+	return 0;
 }
 
 static bool vc_run_goes_on(const struct vc_run *run, const struct vc_run *next)

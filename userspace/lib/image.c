@@ -7,6 +7,7 @@
 
 #include "image.h"
 #include "log.h"
+#include "vhd.h"
 
 #define VC_BAT_CHUNK	0x100000U	/* bytes of the BAT read at once */
 #define VC_BLOCKS_AGAIN	3		/* so often may all blocks be discarded while open */
@@ -181,14 +182,20 @@ static int vc_image_load(struct vc_image *image, unsigned int flags, struct vc_e
 	vc_file_refresh(&image->file);
 	image->size = image->file.size;
 	image->format = VC_FORMAT_RAW;
-	if (flags & VC_IMAGE_RAW || image->size < sizeof(id))
+	if (flags & VC_IMAGE_RAW || image->size < VHD_FOOTER_SIZE)
 		return 0;
+	memset(&id, 0, sizeof(id));
 	ret = vc_file_read(&image->file, "file identifier", VHDX_IDENTIFIER_OFFSET, &id,
-			   sizeof(id), err);
+			   image->size < sizeof(id) ? image->size : sizeof(id), err);
 	if (ret)
 		return ret;
-	if (vhdx_identifier_check(&id, &fault))
+	if (vhdx_identifier_check(&id, &fault)) {
+		ret = vc_vhd_load(image, err);
+		if (ret != 1)
+			return ret;
+		image->format = VC_FORMAT_VHD;
 		return 0;
+	}
 	image->format = VC_FORMAT_VHDX;
 	image->creator = vc_utf16_decode(id.creator, sizeof(id.creator), false);
 	if (!image->creator)
@@ -217,6 +224,7 @@ static int vc_image_load(struct vc_image *image, unsigned int flags, struct vc_e
 static int vc_peek(int fd, enum vc_format *format, struct stat *st)
 {
 	u8 buf[8];
+	off_t end;
 	ssize_t n;
 
 	if (fstat(fd, st))
@@ -227,8 +235,20 @@ static int vc_peek(int fd, enum vc_format *format, struct stat *st)
 	if (n < 0)
 		return -errno;
 	*format = VC_FORMAT_RAW;
-	if (n == sizeof(buf) && !memcmp(buf, VHDX_IDENTIFIER_SIGNATURE, sizeof(buf)))
+	if (n < (ssize_t)sizeof(buf))
+		return 0;
+	if (!memcmp(buf, VHDX_IDENTIFIER_SIGNATURE, sizeof(buf)))
 		*format = VC_FORMAT_VHDX;
+	else if (vhd_footer_is(buf))
+		*format = VC_FORMAT_VHD;
+	if (*format != VC_FORMAT_RAW)
+		return 0;
+	/* A fixed VHD has it at the end only. */
+	end = lseek(fd, 0, SEEK_END) & ~(off_t)(VHD_SECTOR - 1);
+	if (end >= VHD_FOOTER_SIZE &&
+	    pread(fd, buf, sizeof(buf), end - VHD_FOOTER_SIZE) == sizeof(buf) &&
+	    vhd_footer_is(buf))
+		*format = VC_FORMAT_VHD;
 	return 0;
 }
 
@@ -250,10 +270,14 @@ static void vc_image_forget(struct vc_image *image)
 	vc_locator_free(image->locator);
 	free(image->creator);
 	free(image->table);
+	free(image->vhd);
 	image->overlay = NULL;
 	image->locator = NULL;
 	image->creator = NULL;
 	image->table = NULL;
+	image->vhd = NULL;
+	memset(&image->meta, 0, sizeof(image->meta));
+	memset(&image->header, 0, sizeof(image->header));
 }
 
 int vc_image_open(struct vc_image **result, const char *path, unsigned int flags,
@@ -307,6 +331,17 @@ const char *vc_image_type(const struct vc_image *image)
 	if (image->meta.has_parent)
 		return "differencing";
 	return image->meta.leave_allocated ? "fixed" : "dynamic";
+}
+
+const char *vc_format_name(enum vc_format format)
+{
+	static const char * const names[] = {
+		[VC_FORMAT_RAW] = "raw",
+		[VC_FORMAT_VHDX] = "vhdx",
+		[VC_FORMAT_VHD] = "vhd",
+	};
+
+	return names[format];
 }
 
 const char *vc_image_foreign(const struct vc_image *image)

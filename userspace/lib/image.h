@@ -8,10 +8,12 @@
 
 struct stat;
 struct vc_overlay;
+struct vc_vhd;
 
 enum vc_format {
 	VC_FORMAT_RAW,
 	VC_FORMAT_VHDX,
+	VC_FORMAT_VHD,		/* version 1 */
 };
 
 /**
@@ -24,7 +26,10 @@ enum vc_format {
  * @locator: where the parent is, NULL without parent
  * @overlay: the log replayed in memory, NULL if there was nothing to replay
  *
- * All but @file and @size are of a VHDX only.
+ * @vhd: of a VHD only
+ *
+ * All but @file and @size are of a VHDX only; a VHD has @creator, @meta and @locator,
+ * too.
  */
 struct vc_image {
 	struct vc_file file;
@@ -41,6 +46,7 @@ struct vc_image {
 	struct vhdx_geometry geo;
 	struct vc_locator *locator;
 	struct vc_overlay *overlay;
+	struct vc_vhd *vhd;
 };
 
 #define VC_IMAGE_WRITE		0x1U	/* open for writing */
@@ -58,7 +64,7 @@ struct vc_image {
  * @fence: see vc_file_open()
  * @err: filled in on error; EUCLEAN: the log must be replayed first
  *
- * A file without the identifier of VHDX is raw.
+ * A file without the signature of VHDX or VHD is raw.
  */
 int vc_image_open(struct vc_image **result, const char *path, unsigned int flags,
 		  const struct vc_fence *fence, struct vc_err *err);
@@ -83,11 +89,14 @@ int vc_image_reload(struct vc_image *image, unsigned int flags, struct vc_err *e
 int vc_image_read(const struct vc_image *image, const char *what, u64 offset, void *buf,
 		  size_t len, struct vc_err *err);
 
-/* Virtual size of a VHDX, size of a raw image. */
+/* Virtual size of a VHDX or VHD, size of a raw image. */
 u64 vc_image_virtual_size(const struct vc_image *image);
 
 /* "raw", "fixed", "dynamic" or "differencing". */
 const char *vc_image_type(const struct vc_image *image);
+
+/* "raw", "vhdx" or "vhd". */
+const char *vc_format_name(enum vc_format format);
 
 /**
  * vc_image_foreign() - does a raw image look like another known image format?

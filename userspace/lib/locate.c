@@ -7,6 +7,7 @@
 #include "chain.h"
 #include "guid.h"
 #include "locate.h"
+#include "vhd.h"
 
 /* The path from directory @from to @to, both real. */
 static char *vc_relative_path(const char *from, const char *to)
@@ -68,10 +69,12 @@ static int vc_locate_vhdx(struct vc_locator *locator, const struct vc_image *bas
 	return ret;
 }
 
+/* A raw base, or a VHD. */
 static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base,
 			 const char *relative, struct vc_err *err)
 {
 	char fingerprint[VC_FINGERPRINT_TEXT];
+	char linkage[VC_GUID_TEXT];
 	char size[24];
 	int ret;
 
@@ -80,6 +83,10 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 		return ret;
 	snprintf(size, sizeof(size), "%llu", base->size);
 	ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
+	if (!ret && base->format == VC_FORMAT_VHD)
+		ret = vc_locator_add(locator, VC_KEY_LINKAGE,
+				     vc_guid_format(&base->vhd->footer.unique_id, linkage),
+				     err);
 	if (!ret)
 		ret = vc_locator_add(locator, VC_KEY_ABSOLUTE, base->file.real, err);
 	if (!ret)
@@ -92,7 +99,7 @@ static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base
 int vc_locate(const char *path, const struct vc_image *base, struct vc_locator **result,
 	      struct vc_err *err)
 {
-	bool raw = base->format == VC_FORMAT_RAW;
+	const struct vhdx_guid *type = &vhdx_guid_locator_vhdx;
 	char *directory;
 	char *relative;
 	char *real;
@@ -106,10 +113,14 @@ int vc_locate(const char *path, const struct vc_image *base, struct vc_locator *
 		return vc_error_sys(err, errno, path, "cannot resolve the directory");
 	relative = vc_relative_path(real, base->file.real);
 	free(real);
-	*result = vc_locator_new(raw ? &vc_guid_locator_raw : &vhdx_guid_locator_vhdx);
+	if (base->format == VC_FORMAT_RAW)
+		type = &vc_guid_locator_raw;
+	else if (base->format == VC_FORMAT_VHD)
+		type = &vc_guid_locator_vhd;
+	*result = vc_locator_new(type);
 	if (!relative || !*result)
 		ret = vc_error_nomem(err);
-	else if (raw)
+	else if (base->format != VC_FORMAT_VHDX)
 		ret = vc_locate_raw(*result, base, relative, err);
 	else
 		ret = vc_locate_vhdx(*result, base, relative, err);

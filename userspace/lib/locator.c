@@ -9,6 +9,11 @@ const struct vhdx_guid vc_guid_locator_raw = {
 	       0x90, 0xda, 0x45, 0x68, 0x0e, 0xec, 0x92, 0xbb }
 };
 
+const struct vhdx_guid vc_guid_locator_vhd = {
+	.b = { 0x3e, 0x6c, 0x1a, 0x4f, 0x52, 0x7b, 0x0e, 0x4d,
+	       0x9c, 0x18, 0xe3, 0xa5, 0xd2, 0x0b, 0x6f, 0x94 }
+};
+
 #define VC_LOCATOR_MAX_STRING	0xfffeU		/* what 16 bits of bytes hold */
 
 static size_t vc_utf8_put(char *out, u32 c)
@@ -227,6 +232,11 @@ const char *vc_locator_get(const struct vc_locator *locator, const char *key)
 bool vc_locator_is_raw(const struct vc_locator *locator)
 {
 	return vhdx_guid_equal(&locator->type, &vc_guid_locator_raw);
+}
+
+bool vc_locator_is_vhd(const struct vc_locator *locator)
+{
+	return vhdx_guid_equal(&locator->type, &vc_guid_locator_vhd);
 }
 
 /* One string of the item, or NULL and errno. */

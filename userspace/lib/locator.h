@@ -3,8 +3,8 @@
  * Parent locators (2.6.2.6): who an image's parent is and where it may be found.
  *
  * A parent that is a VHDX has the locator type of the specification, which every
- * reader knows.  A raw parent cannot be said in VHDX; it gets a type of our own,
- * which any other reader must refuse.
+ * reader knows.  A raw parent, or a VHD, cannot be said in VHDX; each gets a type of our
+ * own, which any other reader must refuse.
  */
 #ifndef VC_LOCATOR_H
 #define VC_LOCATOR_H
@@ -30,6 +30,13 @@
  *	fingerprint	as vc_fingerprint() gives it
  */
 extern const struct vhdx_guid vc_guid_locator_raw;
+
+/*
+ * The type of a VHD (version 1) as the parent: 4f1a6c3e-7b52-4d0e-9c18-e3a5d20b6f94.  It
+ * has the keys of a raw parent, size and fingerprint being those of the file, and
+ * parent_linkage, the VHD's unique ID.
+ */
+extern const struct vhdx_guid vc_guid_locator_vhd;
 
 #define VC_KEY_ABSOLUTE		"absolute_path"
 #define VC_KEY_SIZE		"size"
@@ -80,6 +87,7 @@ const char *vc_locator_get(const struct vc_locator *locator, const char *key);
 void vc_locator_free(struct vc_locator *locator);
 
 bool vc_locator_is_raw(const struct vc_locator *locator);
+bool vc_locator_is_vhd(const struct vc_locator *locator);
 
 /**
  * vc_utf16_decode() - little-endian UTF-16 to UTF-8

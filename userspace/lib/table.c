@@ -8,12 +8,14 @@
 #include <sys/sysmacros.h>
 
 #include "table.h"
+#include "vhd.h"
 
 static void vc_table_print_layer(FILE *out, const struct vc_image *image, dev_t device)
 {
-	if (image->format == VC_FORMAT_RAW) {
+	/* A fixed VHD is a raw disk with a footer behind it. */
+	if (image->format != VC_FORMAT_VHDX) {
 		fprintf(out, " " VHDCLONE_LAYER_RAW " %u:%u 0 %llu", major(device),
-			minor(device), image->size / 512);
+			minor(device), vc_image_virtual_size(image) / 512);
 		return;
 	}
 	fprintf(out, " " VHDCLONE_LAYER_VHDX " %u:%u %llu %u %u %llu %llu %u",
@@ -23,14 +25,33 @@ static void vc_table_print_layer(FILE *out, const struct vc_image *image, dev_t 
 		image->header.log_length / 512);
 }
 
+int vc_table_possible(const struct vc_chain *chain, struct vc_err *err)
+{
+	const struct vc_image *image;
+	unsigned int i;
+
+	for (i = 0; i < chain->nr; i++) {
+		image = chain->layer[i];
+		if (image->format == VC_FORMAT_VHD && !vc_vhd_is_fixed(image))
+			return vc_error(err, EOPNOTSUPP, image->file.path,
+					"a %s VHD cannot be a layer of an open clone: make a VHDX of it with 'vhdclone convert'",
+					vc_image_type(image));
+	}
+	return 0;
+}
+
 int vc_table_build(const struct vc_chain *chain, const dev_t *device, bool read_only,
 		   char **params, struct vc_err *err)
 {
 	unsigned int i;
 	size_t size;
 	FILE *out;
+	int ret;
 
 	*params = NULL;
+	ret = vc_table_possible(chain, err);
+	if (ret)
+		return ret;
 	out = open_memstream(params, &size);
 	if (!out)
 		return vc_error_nomem(err);

@@ -7,6 +7,9 @@
 
 #include "chain.h"
 
+/* Has the target a kind of layer for each of the chain's?  EOPNOTSUPP if not. */
+int vc_table_possible(const struct vc_chain *chain, struct vc_err *err);
+
 /**
  * vc_table_build() - the arguments of the target for a chain
  * @chain: the layers

@@ -11,6 +11,7 @@
 #include "guid.h"
 #include "loop.h"
 #include "tree.h"
+#include "vhd.h"
 
 /* ---- open clones -------------------------------------------------------------------- */
 
@@ -225,6 +226,8 @@ static void vc_identity(const struct vc_image *image, char *text)
 	*text = '\0';
 	if (image->format == VC_FORMAT_RAW)
 		vc_fingerprint(&image->file, text, &ignored);
+	else if (image->format == VC_FORMAT_VHD)
+		vc_guid_format(&image->vhd->footer.unique_id, text);
 	else
 		vc_guid_format(&image->header.data_write_guid, text);
 }
@@ -401,7 +404,7 @@ static int vc_tree_unread(struct vc_tree *tree, const char *path, int errnum,
 
 static bool vc_has_image_name(const char *path)
 {
-	static const char * const suffixes[] = { ".vhdx", ".avhdx" };
+	static const char * const suffixes[] = { ".vhdx", ".avhdx", ".vhd", ".avhd" };
 	size_t n = strlen(path);
 	unsigned int i;
 

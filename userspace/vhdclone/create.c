@@ -90,8 +90,9 @@ static void create_base_format(const struct command *cmd, struct create_args *ar
 			       const char *value)
 {
 	args->base_format = value;
-	if (strcmp(value, "auto") && strcmp(value, "raw") && strcmp(value, "vhdx")) {
-		usage_error(cmd, "--base-format: '%s' is not auto, raw or vhdx", value);
+	if (strcmp(value, "auto") && strcmp(value, "raw") && strcmp(value, "vhdx") &&
+	    strcmp(value, "vhd")) {
+		usage_error(cmd, "--base-format: '%s' is not auto, raw, vhdx or vhd", value);
 		args->bad = true;
 	}
 }
@@ -177,13 +178,10 @@ static int create_check_raw(const struct vc_image *base, const struct create_arg
 	u32 sector_size = args->create.logical_sector_size;
 	const char *foreign;
 
-	if (strcmp(args->base_format, "raw")) {
-		foreign = vc_image_foreign(base);
-		if (foreign || !strcmp(args->base_format, "vhdx"))
-			return vc_error(err, EINVAL, base->file.path,
-					"%s%s: convert it to VHDX, or say --base-format raw",
-					foreign ? "a " : "not a VHDX", foreign ? foreign : "");
-	}
+	foreign = strcmp(args->base_format, "raw") ? vc_image_foreign(base) : NULL;
+	if (foreign)
+		return vc_error(err, EINVAL, base->file.path,
+				"a %s: convert it to VHDX, or say --base-format raw", foreign);
 	if (!sector_size)
 		sector_size = base->file.sector_size ? base->file.sector_size : 512;
 	if (!base->size)
@@ -205,8 +203,20 @@ static int create_check_base(const struct vc_chain *chain, const struct create_a
 		return vc_error(err, EINVAL, base->file.path,
 				"the chain has %u layers already, the most there can be",
 				chain->nr);
+	if (strcmp(args->base_format, "auto") &&
+	    strcmp(args->base_format, vc_format_name(base->format)))
+		return vc_error(err, EINVAL, base->file.path,
+				"not %s: convert it to VHDX, or say --base-format raw",
+				strcmp(args->base_format, "vhd") ? "a VHDX" : "a VHD");
 	if (base->format == VC_FORMAT_RAW)
 		return create_check_raw(base, args, err);
+	if (base->format == VC_FORMAT_VHD && sector_size &&
+	    base->meta.virtual_size % sector_size)
+		return vc_error(err, EINVAL, base->file.path,
+				"size %llu is no multiple of %u", base->meta.virtual_size,
+				sector_size);
+	if (base->format == VC_FORMAT_VHD)
+		return 0;
 	if (sector_size && sector_size != base->meta.logical_sector_size)
 		return vc_error(err, EINVAL, base->file.path,
 				"has sectors of %u bytes, and so must a clone of it",

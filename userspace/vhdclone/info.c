@@ -2,6 +2,7 @@
 /* vhdclone info */
 #include <sys/stat.h>
 
+#include "vhd.h"
 #include "vhdclone.h"
 
 enum {
@@ -26,12 +27,14 @@ struct image_facts {
 	u64 allocated;
 	struct vc_usage usage;
 	bool usage_known;
+	u32 nr_present;			/* blocks of a VHD */
 };
 
 static void facts_collect(struct image_facts *facts, const struct vc_image *image)
 {
 	struct vc_err err;
 	struct stat st;
+	u32 *places;
 
 	memset(facts, 0, sizeof(*facts));
 	facts->image = image;
@@ -44,6 +47,11 @@ static void facts_collect(struct image_facts *facts, const struct vc_image *imag
 		if (!facts->usage_known)
 			report_warning("%s", err.msg);
 		vc_usage_free(&facts->usage);
+	} else if (image->format == VC_FORMAT_VHD && !vc_vhd_is_fixed(image)) {
+		facts->usage_known = !vc_vhd_bat(image, &places, &facts->nr_present, &err);
+		if (!facts->usage_known)
+			report_warning("%s", err.msg);
+		free(places);
 	}
 }
 
@@ -104,18 +112,40 @@ static void facts_json_vhdx(struct json_object *json, const struct image_facts *
 			       facts_json_locator(image->locator) : NULL);
 }
 
+static void facts_json_vhd(struct json_object *json, const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+	const struct vc_vhd *vhd = image->vhd;
+
+	json_add_guid(json, "unique-id", &vhd->footer.unique_id);
+	json_add_number(json, "timestamp", VHD_EPOCH + vhd->footer.timestamp);
+	json_add_bool(json, "footer-damaged", vhd->footer_damaged);
+	json_add_string(json, "creator", image->creator);
+	if (!vc_vhd_is_fixed(image)) {
+		json_add_number(json, "block-size", vhd->header.block_size);
+		json_add_number(json, "total-blocks", vhd->header.nr_blocks);
+		if (facts->usage_known)
+			json_add_number(json, "present-blocks", facts->nr_present);
+	}
+	json_object_object_add(json, "parent-locator", image->locator ?
+			       facts_json_locator(image->locator) : NULL);
+}
+
 static void facts_json(struct json_object *json, const struct image_facts *facts)
 {
 	const struct vc_image *image = facts->image;
 
 	json_add_string(json, "path", image->file.path);
 	json_add_string(json, "type", vc_image_type(image));
+	json_add_string(json, "format", vc_format_name(image->format));
 	json_add_string(json, "parent", facts->parent);
 	json_add_number(json, "virtual-size", vc_image_virtual_size(image));
 	json_add_number(json, "file-size", image->file.size);
 	json_add_number(json, "allocated-size", facts->allocated);
 	if (image->format == VC_FORMAT_VHDX)
 		facts_json_vhdx(json, facts);
+	else if (image->format == VC_FORMAT_VHD)
+		facts_json_vhd(json, facts);
 }
 
 static void print_field(const char *name, const char *value)
@@ -139,12 +169,24 @@ static void print_guid(const char *name, const struct vhdx_guid *guid)
 	print_field(name, vc_guid_format(guid, text));
 }
 
+static void print_locator(const struct vc_locator *locator)
+{
+	unsigned int i;
+
+	for (i = 0; locator && i < locator->nr_pairs; i++) {
+		printf("%-22s ", i ? "" : "parent locator:");
+		print_clean(stdout, locator->pairs[i].key);
+		fputs(" = ", stdout);
+		print_clean(stdout, locator->pairs[i].value);
+		putchar('\n');
+	}
+}
+
 static void facts_print_vhdx(const struct image_facts *facts)
 {
 	const struct vc_image *image = facts->image;
 	const struct vc_usage *usage = &facts->usage;
 	char text[VC_SIZE_TEXT];
-	unsigned int i;
 
 	printf("%-22s %s\n", "block size:", vc_size_format(image->meta.block_size, text));
 	printf("%-22s %u/%u (logical/physical)\n", "sector size:",
@@ -160,13 +202,27 @@ static void facts_print_vhdx(const struct image_facts *facts)
 	print_guid("virtual disk ID:", &image->meta.virtual_disk_id);
 	print_guid("data write GUID:", &image->header.data_write_guid);
 	print_field("creator:", image->creator);
-	for (i = 0; image->locator && i < image->locator->nr_pairs; i++) {
-		printf("%-22s ", i ? "" : "parent locator:");
-		print_clean(stdout, image->locator->pairs[i].key);
-		fputs(" = ", stdout);
-		print_clean(stdout, image->locator->pairs[i].value);
-		putchar('\n');
+	print_locator(image->locator);
+}
+
+static void facts_print_vhd(const struct image_facts *facts)
+{
+	const struct vc_image *image = facts->image;
+	const struct vc_vhd *vhd = image->vhd;
+	char text[VC_SIZE_TEXT];
+
+	if (!vc_vhd_is_fixed(image)) {
+		printf("%-22s %s\n", "block size:",
+		       vc_size_format(vhd->header.block_size, text));
+		if (facts->usage_known)
+			printf("%-22s %u of %u\n", "blocks present:", facts->nr_present,
+			       vhd->header.nr_blocks);
 	}
+	print_guid("unique ID:", &vhd->footer.unique_id);
+	print_field("creator:", image->creator);
+	if (vhd->footer_damaged)
+		print_field("footer:", "damaged, or not the same as its copy");
+	print_locator(image->locator);
 }
 
 static void facts_print(const struct image_facts *facts)
@@ -175,12 +231,16 @@ static void facts_print(const struct image_facts *facts)
 
 	print_field("path:", image->file.path);
 	print_field("type:", vc_image_type(image));
+	if (image->format == VC_FORMAT_VHD)
+		print_field("format:", "VHD, version 1");
 	print_field("parent:", facts->parent ? facts->parent : "-");
 	print_size("virtual size:", vc_image_virtual_size(image));
 	print_size("file size:", image->file.size);
 	print_size("allocated:", facts->allocated);
 	if (image->format == VC_FORMAT_VHDX)
 		facts_print_vhdx(facts);
+	else if (image->format == VC_FORMAT_VHD)
+		facts_print_vhd(facts);
 }
 
 static int info_print(const struct vc_chain *chain)
@@ -242,12 +302,12 @@ static int info_run(const char *path, bool whole, bool json,
 		chain.nr = !ret;
 	}
 	if (!ret && chain.layer[0]->format == VC_FORMAT_RAW)
-		ret = vc_error(&err, EINVAL, path, "not a VHDX");
+		ret = vc_error(&err, EINVAL, path, "neither VHDX nor VHD");
 	if (!ret) {
 		code = info_show(&chain, whole, json);
 	} else {
 		/* A broken chain is shown as far as it holds. */
-		if (chain.nr && chain.layer[0]->format == VC_FORMAT_VHDX)
+		if (chain.nr && chain.layer[0]->format != VC_FORMAT_RAW)
 			info_show(&chain, whole, json);
 		code = report_error(&err);
 	}

@@ -14,7 +14,7 @@ static const struct command commands[] = {
 	  "      --block-size SIZE    1M to 256M, default 2M\n"
 	  "      --log-size SIZE      a multiple of 1M, default 1M\n"
 	  "      --type TYPE          differencing (default), dynamic or fixed\n"
-	  "      --base-format FMT    auto (default), raw or vhdx\n"
+	  "      --base-format FMT    auto (default), raw, vhdx or vhd\n"
 	  "      --logical-sector-size N\n"
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"

@@ -129,6 +129,8 @@ static int table_run(const char *path, bool read_only, bool json,
 	int ret;
 
 	ret = vc_chain_open(&chain, path, options, &err);
+	if (!ret)
+		ret = vc_table_possible(&chain, &err);
 	if (!ret && chain.layer[0]->format != VC_FORMAT_VHDX)
 		ret = vc_error(&err, EINVAL, path, "not a VHDX");
 	if (!ret && !read_only)

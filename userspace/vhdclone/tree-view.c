@@ -11,9 +11,7 @@
 
 static const char *node_format(const struct vc_node *node)
 {
-	if (!node->read)
-		return "unknown";
-	return node->format == VC_FORMAT_RAW ? "raw" : "vhdx";
+	return node->read ? vc_format_name(node->format) : "unknown";
 }
 
 /* To be freed. */
@@ -92,7 +90,7 @@ struct json_object *tree_view_json(const struct vc_node *node)
 	json_add_text(json, "type", node->type);
 	json_add_if(json, "virtual-size", node->read, node->virtual_size);
 	json_add_number(json, "file-size", node->file.size);
-	json_add_if(json, "allocated", node->read, node->allocated);
+	json_add_if(json, "allocated-size", node->read, node->allocated);
 	json_add_if(json, "own-bytes", node->own_known, node->own);
 	json_add_number(json, "depth", node->depth);
 	json_add_string(json, "parent", node->parent ? node->parent->file.real : NULL);
@@ -415,6 +413,11 @@ static const char *dot_name(const char *path)
 
 static void dot_sizes(const struct vc_node *node)
 {
+	static const char * const formats[] = {
+		[VC_FORMAT_RAW] = "",
+		[VC_FORMAT_VHDX] = " VHDX",
+		[VC_FORMAT_VHD] = " VHD",
+	};
 	char size[VC_SIZE_TEXT];
 	char own[VC_SIZE_TEXT];
 	char *text;
@@ -423,9 +426,7 @@ static void dot_sizes(const struct vc_node *node)
 		return;
 	vc_size_format(node->virtual_size, size);
 	vc_size_format(node->own, own);
-	if (asprintf(&text, "%s%s%s, %s, own %s", node->type,
-		     strcmp(node->type, "raw") ? " " : "",
-		     strcmp(node->type, "raw") ? "VHDX" : "", size,
+	if (asprintf(&text, "%s%s, %s, own %s", node->type, formats[node->format], size,
 		     node->own_known ? own : "not known") < 0)
 		return;
 	dot_row("point-size=\"10\"", text);
