@@ -507,7 +507,8 @@ static void vc_node_look_down(struct vc_node *node, unsigned int nr)
 	/* Whoever stands on a cycle never comes to a base. */
 	for (at = node->parent; at && node->depth < nr; at = at->parent) {
 		node->depth++;
-		if (at->state == VC_NODE_ORPHAN || !vc_node_is_wrong(at))
+		/* Who is an orphan because of others is not the one at fault. */
+		if (!vc_node_is_wrong(at) || (at->state == VC_NODE_ORPHAN && at->parent))
 			continue;
 		if (asprintf(&problem, "%s: it stands on %s, and that is: %s",
 			     node->file.path, at->file.path,
