@@ -382,3 +382,39 @@ j = json.loads(open("err").readlines()[-1]); print(j["verb"], j["done"] == j["to
 	has 'nothing was made' err
 	[ -z "$(find . -name 'new' -o -name '.vhdclone-*')" ] || fail "something is left behind"
 }
+
+test_convert_vhd() {
+	local type
+	raw r.img 9M
+	dd if=/dev/urandom of=r.img bs=1M seek=5 count=1 conv=notrunc status=none
+	truncate -s 99999744 r.img
+	for type in vhd-fixed vhd-dynamic; do
+		vc 0 convert --type $type r.img $type.vhd
+		vc 0 compare r.img $type.vhd
+		vc 0 convert --type dynamic $type.vhd new.vhdx
+		"$VHDX" compare r.img new.vhdx >/dev/null || fail "reads as something else"
+		rm new.vhdx
+		if command -v qemu-img >/dev/null; then
+			qemu-img compare -q -f raw -F vpc r.img $type.vhd || fail "qemu-img"
+		fi
+		if /usr/bin/python3 -c 'import pyvhdi' 2>/dev/null; then
+			same "$("$VHDI" $type.vhd | cut -d' ' -f1)" "$(hash_of r.img)"
+		fi
+	done
+	# Only what is not zeros.
+	same "$(stat -c %s vhd-dynamic.vhd)" $((4096 + 2 * (4096 + (2 << 20)) - 4096 + 512))
+	vc 0 create vhd-fixed.vhd d.vhdx
+	vc 0 convert --as-parent-of d.vhdx vhd-fixed.vhd new.vhdx
+	rm vhd-fixed.vhd
+	vc 0 check d.vhdx
+	vc 0 compare d.vhdx r.img
+	vc 0 create vhd-dynamic.vhd e.vhdx
+	unchanged refused 4 'cannot be merged into' merge e.vhdx
+	vc 0 merge e.vhdx --to merged.vhd
+	vc 0 compare r.img merged.vhd
+	truncate -s 3T huge
+	refused 7 'more than a VHD can have' convert --type vhd-dynamic huge x.vhd
+	vc 0 create --type dynamic --size 8M --logical-sector-size 4096 big.vhdx
+	refused 4 'no other than 512' convert --type vhd-dynamic big.vhdx x.vhd
+	[ ! -e x.vhd ] || fail "x.vhd is there"
+}

@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "create.h"
 #include "newfile.h"
+#include "vhdwrite.h"
 
 const char * const vc_convert_names[VC_CONVERT_TYPES] = {
 	[VC_CONVERT_RAW] = "raw",
@@ -53,21 +54,49 @@ static int vc_convert_file(struct vc_conversion *conv, struct vc_file *file,
 	return vc_file_open(file, conv->new.temporary, VC_FILE_WRITE, NULL, err);
 }
 
+/* Raw, or a fixed VHD, which has a footer more and all its space. */
 static int vc_convert_raw(struct vc_conversion *conv, struct vc_err *err)
 {
+	bool vhd = conv->options->type == VC_CONVERT_VHD_FIXED;
+	u64 size = vc_disk_size(conv->copy.disk);
 	struct vc_raw_target to;
 	struct vc_file file;
 	int ret;
 
 	ret = vc_convert_file(conv, &file, err);
+	if (!ret && vhd)
+		ret = vc_file_zero(&file, 0, size, err);
 	if (!ret)
-		ret = vc_file_resize(&file, vc_disk_size(conv->copy.disk), err);
+		ret = vc_file_resize(&file, size, err);
 	vc_raw_target_init(&to, &file, true);
 	if (!ret)
 		ret = vc_convert_copy(conv, &to.target, err);
+	if (!ret && vhd)
+		ret = vc_vhd_fixed_finish(&file, size, err);
 	if (!ret)
 		ret = vc_file_sync(&file, err);
 	conv->file_size = file.size;
+	vc_file_close(&file);
+	return ret;
+}
+
+static int vc_convert_vhd(struct vc_conversion *conv, struct vc_err *err)
+{
+	struct vc_vhd_target to = { };
+	struct vc_file file;
+	int ret;
+
+	ret = vc_convert_file(conv, &file, err);
+	if (!ret)
+		ret = vc_vhd_target_init(&to, &file, vc_disk_size(conv->copy.disk), err);
+	if (!ret)
+		ret = vc_convert_copy(conv, &to.target, err);
+	if (!ret)
+		ret = vc_vhd_target_finish(&to, err);
+	if (!ret)
+		ret = vc_file_sync(&file, err);
+	conv->file_size = file.size;
+	vc_vhd_target_free(&to);
 	vc_file_close(&file);
 	return ret;
 }
@@ -139,12 +168,22 @@ static int vc_convert_vhdx(struct vc_conversion *conv, struct vc_err *err)
 
 static int vc_convert_type(struct vc_conversion *conv, struct vc_err *err)
 {
+	const struct vc_image *top = conv->chain->layer[0];
+	u32 sector_size = top->format == VC_FORMAT_VHDX ? top->meta.logical_sector_size : 512;
+	int ret;
+
 	switch (conv->options->type) {
 	case VC_CONVERT_RAW:
 		return vc_convert_raw(conv, err);
 	case VC_CONVERT_VHD_FIXED:
 	case VC_CONVERT_VHD_DYNAMIC:
-		return vc_error(err, EOPNOTSUPP, conv->new.path, "VHD cannot be written");
+		ret = vc_vhd_possible(top->file.path, vc_disk_size(conv->copy.disk),
+				      sector_size, err);
+		if (ret)
+			return ret;
+		if (conv->options->type == VC_CONVERT_VHD_FIXED)
+			return vc_convert_raw(conv, err);
+		return vc_convert_vhd(conv, err);
 	default:
 		return vc_convert_vhdx(conv, err);
 	}

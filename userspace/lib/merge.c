@@ -165,6 +165,10 @@ int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 	int ret;
 
 	*plan = (struct vc_merge_plan) { };
+	/* It has no log, and nothing that would tell of a merge that was interrupted. */
+	if (image->format == VC_FORMAT_VHD)
+		return vc_error(err, EOPNOTSUPP, image->file.path,
+				"a VHD cannot be merged into: merge with --to");
 	ret = vc_disk_open(&copy.disk, chain, 0, base, err);
 	if (!ret && vc_disk_size(copy.disk) != size)
 		ret = vc_error(err, EINVAL, image->file.path,
@@ -371,8 +375,10 @@ int vc_merge(struct vc_chain *chain, unsigned int base, struct vc_progress *prog
 	struct vc_merge merge = { .chain = chain };
 	unsigned int layer[3] = { base, base - 1, 0 };
 	unsigned int i;
-	int ret = 0;
+	int ret;
 
+	/* Look, before anything is opened for writing. */
+	ret = vc_merge_plan(chain, base, plan, err);
 	for (i = 0; i < ARRAY_SIZE(layer) && !ret; i++)
 		if (!i || layer[i] != layer[i - 1])
 			ret = vc_chain_writable(chain, layer[i], err);
@@ -473,6 +479,9 @@ int vc_flatten(struct vc_chain *chain, struct vc_progress *progress, u64 *bytes,
 	struct vc_copy copy = { .chain = chain, .progress = progress };
 	int ret;
 
+	if (chain->layer[0]->format == VC_FORMAT_VHD)
+		return vc_error(err, EOPNOTSUPP, chain->layer[0]->file.path,
+				"a VHD cannot be made flat in its place: flatten with --to");
 	ret = vc_chain_writable(chain, 0, err);
 	if (!ret && (chain->nr < 2 || !chain->layer[0]->meta.has_parent))
 		ret = vc_error(err, EINVAL, chain->layer[0]->file.path, "has no parent");

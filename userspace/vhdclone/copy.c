@@ -138,7 +138,8 @@ static int copy_layer(struct copy_args *args, const struct vc_image *image, cons
 	ret = vc_newfile_begin(&new, path, args->force, &args->chain, err);
 	if (!ret)
 		ret = copy_bytes(args, image, new.temporary, &shared, err);
-	if (!ret && args->parent)
+	/* A VHD finds its parent by the name beside it. */
+	if (!ret && args->parent && image->format == VC_FORMAT_VHDX)
 		ret = copy_set_parent(new.temporary, args->parent, err);
 	if (!ret)
 		ret = vc_newfile_publish(&new, err);

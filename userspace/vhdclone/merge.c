@@ -306,6 +306,10 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 	unsigned int i;
 	int ret = 0;
 
+	if (!args->typed && base->format == VC_FORMAT_VHD)
+		args->convert.type = base->meta.leave_allocated ? VC_CONVERT_VHD_FIXED :
+				     base->meta.has_parent ? VC_CONVERT_DYNAMIC :
+				     VC_CONVERT_VHD_DYNAMIC;
 	if (!args->typed && base->format == VC_FORMAT_VHDX)
 		args->convert.type = base->meta.has_parent ? VC_CONVERT_DIFFERENCING :
 				     base->meta.leave_allocated ? VC_CONVERT_FIXED :

@@ -116,9 +116,9 @@ static int reparent_fits(const struct reparent_args *args, struct vc_err *err)
 		return vc_error(err, EINVAL, base->file.path,
 				"has sectors of %u bytes, and %s has %u",
 				base->meta.logical_sector_size, child->file.path, sector);
-	if (base->format == VC_FORMAT_RAW && (!base->size || base->size % sector))
-		return vc_error(err, EINVAL, base->file.path,
-				"size %llu is no multiple of %u", base->size, sector);
+	if (!vc_image_virtual_size(base) || vc_image_virtual_size(base) % sector)
+		return vc_error(err, EINVAL, base->file.path, "size %llu is no multiple of %u",
+				vc_image_virtual_size(base), sector);
 	return 0;
 }
 
@@ -128,13 +128,14 @@ static int reparent_identity(struct reparent_args *args, struct vc_err *err)
 	const struct vc_image *child = args->child.layer[0];
 	const struct vc_image *base = args->base.layer[0];
 	bool raw = base->format == VC_FORMAT_RAW;
+	bool vhd = base->format == VC_FORMAT_VHD;
 	int ret;
 
 	args->matches = false;
-	if (raw != vc_locator_is_raw(child->locator))
+	if (raw != vc_locator_is_raw(child->locator) || vhd != vc_locator_is_vhd(child->locator))
 		ret = vc_error(err, ESTALE, base->file.path,
 			       "%s, and %s expects another kind of parent",
-			       raw ? "raw" : "a VHDX", child->file.path);
+			       raw ? "raw" : vhd ? "a VHD" : "a VHDX", child->file.path);
 	else
 		ret = vc_chain_check_parent(child, base, err);
 	args->matches = !ret;
