@@ -309,7 +309,7 @@ test_reparent() {
 	unchanged refused 6 'unsafe' reparent 2.vhdx flat.vhdx
 	vc 0 reparent --compare 2.vhdx flat.vhdx --base-dir .
 	reads_as raw 2.vhdx flat.vhdx
-	unchanged refused 6 'differs from the parent.* at byte 0' reparent --compare 2.vhdx 0.vhdx
+	unchanged refused 6 'differs from the parent.* at byte 2560' reparent --compare 2.vhdx 0.vhdx
 	vc 0 reparent --unsafe 2.vhdx 0.vhdx
 	vc 0 check 2.vhdx
 	unchanged refused 4 'stands on' reparent 0.vhdx 2.vhdx ||
