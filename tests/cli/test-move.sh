@@ -24,8 +24,8 @@ reads_as() {
 }
 
 guid_of() {
-	"$VHDCLONE" info --json "$1" >info || fail "no info"
-	/usr/bin/python3 -c 'import json; print(json.load(open("info"))["data-write-guid"])'
+	"$VHDCLONE" info --json "$1" |
+		/usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["data-write-guid"])'
 }
 
 test_merge() {
@@ -157,7 +157,8 @@ test_merge_delete() {
 	three
 	vc 0 create 2.vhdx 3.vhdx
 	vc 0 merge 2.vhdx --base 0.vhdx --delete
-	[ ! -e 2.vhdx ] && [ ! -e 1.vhdx ] || fail "they are still there"
+	[ ! -e 2.vhdx ] || fail "the top is still there"
+	[ ! -e 1.vhdx ] || fail "the middle is still there"
 	reads_as raw 3.vhdx 0.vhdx
 	vc 0 check 3.vhdx
 	vc 0 children 0.vhdx
@@ -312,8 +313,7 @@ test_reparent() {
 	unchanged refused 6 'differs from the parent.* at byte 2560' reparent --compare 2.vhdx 0.vhdx
 	vc 0 reparent --unsafe 2.vhdx 0.vhdx
 	vc 0 check 2.vhdx
-	unchanged refused 4 'stands on' reparent 0.vhdx 2.vhdx ||
-		unchanged refused 4 'no parent' reparent 0.vhdx 2.vhdx
+	unchanged refused 4 'no parent' reparent 0.vhdx 2.vhdx
 	vc 0 create 2.vhdx 3.vhdx
 	unchanged refused 4 'stands on' reparent --unsafe 2.vhdx 3.vhdx
 	refused 1 'not both' reparent --unsafe --compare 2.vhdx 0.vhdx

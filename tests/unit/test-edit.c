@@ -15,6 +15,7 @@
 #include "edit.h"
 #include "log.h"
 #include "unit.h"
+#include "wrap.h"
 
 #define DISK		(4 * VHDX_MIB)
 #define SECTORS		(DISK / 512)
@@ -65,24 +66,18 @@ static void record(enum op_kind kind, u64 offset, const void *data, size_t len)
 	nr_ops++;
 }
 
-ssize_t __real_pwrite64(int fd, const void *buf, size_t len, off_t at);
-ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t at);
 ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t at)
 {
 	record(OP_WRITE, at, buf, len);
 	return __real_pwrite64(fd, buf, len, at);
 }
 
-int __real_fsync(int fd);
-int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
 {
 	record(OP_FLUSH, 0, NULL, 0);
 	return __real_fsync(fd);
 }
 
-int __real_ftruncate64(int fd, off_t size);
-int __wrap_ftruncate64(int fd, off_t size);
 int __wrap_ftruncate64(int fd, off_t size)
 {
 	record(OP_SIZE, size, NULL, 0);
@@ -90,7 +85,6 @@ int __wrap_ftruncate64(int fd, off_t size)
 }
 
 /* Zeros are written, so that they are recorded like all else. */
-int __wrap_fallocate64(int fd, int mode, off_t at, off_t len);
 int __wrap_fallocate64(int fd __always_unused, int mode __always_unused,
 		       off_t at __always_unused, off_t len __always_unused)
 {

@@ -17,10 +17,14 @@
 #define VC_WORKERS	4U
 #define VC_GRAIN	4096U		/* runs of zeros shorter than this are written */
 
-/* Where the next data of a layer's file is, as far as it was asked. */
+/*
+ * What is known of a layer's file: a hole from @from to @data, and data from there to
+ * @end.  It is asked once for each run of both: some file systems look at every page.
+ */
 struct vc_hole {
 	u64 from;
-	u64 data;			/* no data between the two */
+	u64 data;
+	u64 end;
 	bool none;			/* the file cannot tell */
 };
 
@@ -50,28 +54,30 @@ static void vc_copier_holes(struct vc_copier *copier, struct vc_extent *extent)
 	/* A log replayed in memory may have data anywhere. */
 	if (image->overlay || hole->none)
 		return;
-	if (extent->place < hole->from || extent->place >= hole->data) {
+	if (extent->place < hole->from || extent->place >= hole->end) {
+		hole->from = extent->place;
 		found = lseek(image->file.fd, extent->place, SEEK_DATA);
 		if (found < 0 && errno != ENXIO) {
 			hole->none = true;
 			return;
 		}
-		hole->from = extent->place;
 		hole->data = found < 0 ? ~0ULL : (u64)found;
-		if (hole->data == hole->from) {
-			/* Data, up to here at least; ask again behind. */
-			found = lseek(image->file.fd, extent->place, SEEK_HOLE);
-			if (found > 0 && ((u64)found & ~511ULL) > extent->place &&
-			    (u64)found < end)
-				extent->length = ((u64)found & ~511ULL) - extent->place;
-			return;
+		hole->end = hole->data;
+		if (found >= 0) {
+			found = lseek(image->file.fd, found, SEEK_HOLE);
+			if (found > 0)
+				hole->end = found;
 		}
 	}
-	if (hole->data < end)
-		end = hole->data & ~511ULL;
-	if (end > extent->place) {
-		extent->length = end - extent->place;
-		extent->kind = VC_EXTENT_ZERO;
+	if (extent->place < hole->data) {
+		if (hole->data < end)
+			end = hole->data & ~511ULL;
+		if (end > extent->place) {
+			extent->length = end - extent->place;
+			extent->kind = VC_EXTENT_ZERO;
+		}
+	} else if (hole->end < end && (hole->end & ~511ULL) > extent->place) {
+		extent->length = (hole->end & ~511ULL) - extent->place;
 	}
 }
 

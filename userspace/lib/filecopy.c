@@ -36,8 +36,7 @@ static int vc_file_copy_piece(const struct vc_file *from, struct vc_file *to, u6
 
 	while (len) {
 		n = copy_file_range(from->fd, &in, to->fd, &out, len, 0);
-		if (n <= 0 && (!n || errno == EXDEV || errno == ENOSYS || errno == EINVAL ||
-			       errno == EOPNOTSUPP))
+		if (n <= 0 && (!n || errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP))
 			return vc_file_copy_bytes(from, to, in, len, err);
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -444,9 +444,9 @@ static int vc_flatten_finish(struct vc_edit *edit, const struct vc_image *image,
 	return ret;
 }
 
-static int vc_flatten_run(struct vc_copy *copy, struct vc_image *image, struct vc_err *err)
+static int vc_flatten_run(struct vc_copy *copy, struct vc_vhdx_target *to,
+			  struct vc_image *image, struct vc_err *err)
 {
-	struct vc_vhdx_target to;
 	struct vc_err ignored;
 	struct vc_edit *edit;
 	int ret;
@@ -454,10 +454,10 @@ static int vc_flatten_run(struct vc_copy *copy, struct vc_image *image, struct v
 	ret = vc_edit_begin(&edit, image, err);
 	if (ret)
 		return ret;
-	vc_vhdx_target_init(&to, image, edit);
-	to.keep = true;
+	vc_vhdx_target_init(to, image, edit);
+	to->keep = true;
 	copy->keep = true;
-	copy->target = &to.target;
+	copy->target = &to->target;
 	if (copy->progress)
 		ret = vc_copy_measure(copy, &copy->progress->total, err);
 	if (!ret)
@@ -477,6 +477,7 @@ int vc_flatten(struct vc_chain *chain, struct vc_progress *progress, u64 *bytes,
 	       struct vc_err *err)
 {
 	struct vc_copy copy = { .chain = chain, .progress = progress };
+	struct vc_vhdx_target to;
 	int ret;
 
 	if (chain->layer[0]->format == VC_FORMAT_VHD)
@@ -491,7 +492,7 @@ int vc_flatten(struct vc_chain *chain, struct vc_progress *progress, u64 *bytes,
 		ret = vc_disk_open(&copy.disk, chain, 0, chain->nr, err);
 	if (ret)
 		return ret;
-	ret = vc_flatten_run(&copy, chain->layer[0], err);
+	ret = vc_flatten_run(&copy, &to, chain->layer[0], err);
 	if (ret)
 		ret = vc_still_valid(ret, err);
 	*bytes = copy.bytes;

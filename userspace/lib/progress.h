@@ -7,6 +7,8 @@
 #ifndef VC_PROGRESS_H
 #define VC_PROGRESS_H
 
+#include <stdatomic.h>
+
 #include "err.h"
 
 /**
@@ -24,7 +26,7 @@ struct vc_progress {
 	u64 total;
 	u64 rate;
 	void (*report)(struct vc_progress *progress);
-	const volatile int *stop;
+	const atomic_int *stop;
 	void *data;
 	u64 started_ns;
 };

@@ -89,24 +89,19 @@ static int vc_vhdx_done(struct vc_target *target, const struct vc_piece *piece,
 	const struct vhdx_geometry *geo = &to->image->geo;
 	u32 block = piece->offset >> geo->block_shift;
 	const struct vc_extent *e;
+	unsigned int state = vhdx_bat_state(vc_edit_block(to->edit, block));
 	int ret = 0;
 
-	switch (vhdx_bat_state(vc_edit_block(to->edit, block))) {
-	case VHDX_BLOCK_FULLY_PRESENT:
-		break;
-	case VHDX_BLOCK_PARTIALLY_PRESENT:
+	/* With all its sectors there, nobody need ask for bits. */
+	if (piece->whole && state != VHDX_BLOCK_FULLY_PRESENT) {
+		ret = vc_edit_set_block(to->edit, block, VHDX_BLOCK_FULLY_PRESENT,
+					piece->place >> VHDX_MIB_SHIFT, err);
+	} else if (state == VHDX_BLOCK_PARTIALLY_PRESENT) {
 		for (e = piece->extent; e < piece->extent + piece->nr && !ret; e++)
 			if (e->kind != VC_EXTENT_ABSENT)
 				ret = vc_edit_set_bits(to->edit, e->offset >> geo->sector_shift,
 						       e->length >> geo->sector_shift, true,
 						       err);
-		if (!piece->whole)
-			break;
-		/* fall through */
-	default:
-		ret = ret ? ret :
-		      vc_edit_set_block(to->edit, block, VHDX_BLOCK_FULLY_PRESENT,
-					piece->place >> VHDX_MIB_SHIFT, err);
 	}
 	to->uncommitted += piece->length;
 	if (!ret && !to->new && to->uncommitted >= VC_COMMIT_BYTES) {

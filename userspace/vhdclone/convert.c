@@ -23,7 +23,8 @@ static const struct option convert_options[] = {
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	PROGRESS_OPTIONS,
+	OPTION_PROGRESS,
+	OPTION_RATE,
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
@@ -51,8 +52,7 @@ bool convert_type_option(const struct command *cmd, const char *value,
 			*type = i;
 			return true;
 		}
-	usage_error(cmd, "--type: '%s' is not raw, fixed, dynamic, differencing, vhd-fixed or vhd-dynamic",
-		    value);
+	usage_error(cmd, "--type: '%s' is no type of image", value);
 	return false;
 }
 

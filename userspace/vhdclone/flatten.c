@@ -20,7 +20,8 @@ static const struct option flatten_options[] = {
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	PROGRESS_OPTIONS,
+	OPTION_PROGRESS,
+	OPTION_RATE,
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }

@@ -12,9 +12,8 @@ enum {
 	OPT_RATE,
 };
 
-#define PROGRESS_OPTIONS \
-	{ "progress-json", no_argument, NULL, OPT_PROGRESS_JSON }, \
-	{ "rate", required_argument, NULL, OPT_RATE }
+#define OPTION_PROGRESS	{ "progress-json", no_argument, NULL, OPT_PROGRESS_JSON }
+#define OPTION_RATE	{ "rate", required_argument, NULL, OPT_RATE }
 
 #define HELP_PROGRESS \
 	"      --progress-json      how far it is: lines of JSON on standard error\n" \

@@ -10,8 +10,8 @@
 #define TERMINAL_NS	(NS / 5)
 #define JSON_NS		NS
 
-static volatile int stop_asked;
-static volatile int line_asked;
+static atomic_int stop_asked;
+static atomic_int line_asked;
 
 static void on_stop(int sig __always_unused)
 {

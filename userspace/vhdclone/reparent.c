@@ -19,7 +19,8 @@ static const struct option reparent_options[] = {
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	PROGRESS_OPTIONS,
+	OPTION_PROGRESS,
+	OPTION_RATE,
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
@@ -179,13 +180,12 @@ static int reparent_run(struct reparent_args *args, struct vc_err *err)
 	if (ret)
 		return ret;
 	ret = reparent_identity(args, err);
-	if (args->compare) {
+	if (args->compare)
 		ret = reparent_compare(args, err);
-	} else if (ret == -ESTALE && args->unsafe) {
+	else if (ret == -ESTALE && args->unsafe)
 		ret = 0;
-	} else if (ret == -ESTALE) {
-		vc_error_append(err, ": --compare proves that the content is the same, --unsafe takes your word for it");
-	}
+	else if (ret == -ESTALE)
+		vc_error_append(err, ": see --compare and --unsafe");
 	if (!ret)
 		ret = vc_chain_writable(&args->child, 0, err);
 	if (!ret)
