@@ -432,3 +432,52 @@ test_open_at_once() {
 	same "$(stat -c %s clone.vhdx)" $((4 << 20))
 	nothing_left
 }
+
+test_open_over_a_fixed_vhd() {
+	files
+	# A footer is all that makes a VHD of it.
+	"$TOP/tests/lib/vhd.py" build '{"type": "fixed", "size": 8388608}' footer.vhd
+	{ cat base.raw; tail -c 512 footer.vhd; } >base.vhd
+	vc 0 create base.vhd vm.vhdx
+	vc 0 open vm.vhdx
+	same_content /dev/mapper/vm base.raw
+	same "$(blockdev --getsize64 /dev/mapper/vm)" 8388608
+	cp base.raw expected.raw
+	printf x | dd of=/dev/mapper/vm conv=fsync,notrunc status=none
+	printf x | dd of=expected.raw conv=notrunc status=none
+	same_content /dev/mapper/vm expected.raw
+	vc 0 close vm
+	vc 0 compare --strict vm.vhdx expected.raw
+	nothing_left
+}
+
+test_open_clones_are_seen() {
+	files
+	vc 0 create base.vhdx second.vhdx
+	vc 0 create clone.vhdx upper.vhdx
+	vc 0 open upper.vhdx one
+	vc 0 open second.vhdx two
+	vc 0 scan --json .
+	same "$(json '[(i["path"].rsplit("/", 1)[1], i["state"], i["open-as"], i["base-of-open"])
+		for i in j["images"]]')" \
+		"[('base.vhdx', 'clean', None, 2), ('clone.vhdx', 'clean', None, 1), ('second.vhdx', 'open', 'two', 0), ('upper.vhdx', 'open', 'one', 0)]"
+	vc 0 scan .
+	has 'second.vhdx .* open as two$'
+	# Neither listed nor in a directory that is looked into: the table says so.
+	rm .base.vhdx.vhdclone .clone.vhdx.vhdclone
+	mkdir away
+	mv clone.vhdx second.vhdx away/
+	vc 0 children --json base.vhdx
+	same "$(json '[c["path"].rsplit("/", 2)[1:] for c in j["children"]]')" \
+		"[['away', 'clone.vhdx'], ['away', 'second.vhdx']]"
+	# What is being written is looked at by nobody.
+	printf x | dd of=/dev/mapper/two conv=fsync,notrunc status=none
+	vc 0 scan --base-dir . away
+	has 'second.vhdx .* open as two$'
+	refused 5 'open clone two' map --base base.vhdx away/second.vhdx
+	refused 2 'open clone two' compare --base-dir . away/second.vhdx base.raw
+	mv away/* .
+	vc 0 close one
+	vc 0 close two
+	nothing_left
+}

@@ -17,7 +17,7 @@
 #define VC_LIST_MAX	(64 * VHDX_MIB)
 #define VC_LIST_TIDY	512		/* so many lines more, and the dead ones go */
 
-/* ---- the list: its lines ----------------------------------------------------------- */
+/* ---- the list: its lines ----------------------------------------------------- */
 
 /* The real path that a new or a vanished file has, or would have; to be freed. */
 static char *vc_real_name(const char *path)
@@ -92,7 +92,7 @@ static char *vc_list_path(const char *dir, const char *line)
 	return path;
 }
 
-/* ---- the list: its file -------------------------------------------------------------- */
+/* ---- the list: its file ------------------------------------------------------ */
 
 /**
  * struct vc_list - the list of one base
@@ -345,7 +345,7 @@ int vc_children_remove(const struct vc_file *base, const char *child, struct vc_
 	return ret;
 }
 
-/* ---- finding ----------------------------------------------------------------------------- */
+/* ---- finding ----------------------------------------------------------------- */
 
 struct vc_finder {
 	const struct vc_image *base;
@@ -456,11 +456,12 @@ static int vc_find_in_list(struct vc_finder *finder)
 
 static int vc_find_in_tree(struct vc_finder *finder, const char *dir, bool below)
 {
-	char *roots[] = { (char *)dir, NULL };
+	char *roots[2] = { };
 	FTSENT *entry;
 	int ret = 0;
 	FTS *fts;
 
+	roots[0] = (char *)dir;
 	fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
 	if (!fts)
 		return vc_error_sys(finder->err, errno, dir, "cannot look into");

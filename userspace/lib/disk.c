@@ -60,7 +60,7 @@ struct vc_disk {
 
 #define VC_STATE_SHIFT	3
 
-/* ---- one layer ------------------------------------------------------------------- */
+/* ---- one layer --------------------------------------------------------------- */
 
 static int vc_map_entry(void *data, u32 number, bool is_bitmap, u64 entry,
 			struct vc_err *err __always_unused)
@@ -366,7 +366,7 @@ static int vc_layer_run(struct vc_disk_layer *layer, u64 offset, u64 want,
 	return 0;
 }
 
-/* ---- the disk ---------------------------------------------------------------------- */
+/* ---- the disk ---------------------------------------------------------------- */
 
 int vc_disk_open(struct vc_disk **result, const struct vc_chain *chain,
 		 unsigned int first, unsigned int nr, struct vc_err *err)

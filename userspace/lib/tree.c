@@ -13,7 +13,7 @@
 #include "tree.h"
 #include "vhd.h"
 
-/* ---- open clones -------------------------------------------------------------------- */
+/* ---- open clones ------------------------------------------------------------- */
 
 /* One layer of an open clone. */
 struct vc_open_layer {
@@ -110,7 +110,7 @@ static void vc_node_ask_open(struct vc_node *node, const struct vc_open_layers *
 	}
 }
 
-/* ---- nodes ----------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------- */
 
 static const char * const vc_node_states[] = {
 	[VC_NODE_CLEAN] = "clean",
@@ -266,7 +266,7 @@ static void vc_node_fill(struct vc_node *node, struct vc_image *image)
 	vc_node_count_own(node, image);
 }
 
-/* ---- one image and what it stands on -------------------------------------------------------- */
+/* ---- one image and what it stands on ----------------------------------------- */
 
 /* Open the parent and say what is wrong with it.  NULL if there is none to go on with. */
 static struct vc_image *vc_node_parent(struct vc_node *node, const struct vc_image *child,
@@ -385,7 +385,7 @@ int vc_tree_add(struct vc_tree *tree, const char *path,
 	return ret;
 }
 
-/* ---- directories ------------------------------------------------------------------------------ */
+/* ---- directories ------------------------------------------------------------- */
 
 static int vc_tree_unread(struct vc_tree *tree, const char *path, int errnum,
 			  struct vc_err *err)
@@ -443,11 +443,12 @@ static int vc_tree_scan_file(struct vc_tree *tree, const char *path,
 int vc_tree_scan(struct vc_tree *tree, const char *dir,
 		 const struct vc_chain_options *options, struct vc_err *err)
 {
-	char *roots[] = { (char *)dir, NULL };
+	char *roots[2] = { };
 	FTSENT *entry;
 	int ret;
 	FTS *fts;
 
+	roots[0] = (char *)dir;
 	ret = vc_tree_prepare(tree, err);
 	if (ret)
 		return ret;
@@ -469,7 +470,7 @@ int vc_tree_scan(struct vc_tree *tree, const char *dir,
 	return ret;
 }
 
-/* ---- what follows from all together ------------------------------------------------------------ */
+/* ---- what follows from all together ------------------------------------------ */
 
 static void vc_node_cycle(struct vc_node *node)
 {

@@ -6,7 +6,7 @@
 #include "guid.h"
 #include "vhd.h"
 
-/* ---- the footer and its copy ----------------------------------------------------------- */
+/* ---- the footer and its copy ------------------------------------------------- */
 
 /* Read one of them.  Return: 1 if it is there and right. */
 static int vc_vhd_footer(const struct vc_image *image, u64 offset,
@@ -68,7 +68,7 @@ static int vc_vhd_footers(const struct vc_image *image, struct vc_vhd *vhd,
 	return at_start;
 }
 
-/* ---- the parent locators ------------------------------------------------------------------ */
+/* ---- the parent locators ----------------------------------------------------- */
 
 static char *vc_vhd_utf16be(const u8 *buf, size_t bytes)
 {
@@ -163,7 +163,7 @@ static int vc_vhd_load_locator(struct vc_image *image, const struct vhd_header *
 	return ret;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------ */
+/* ---- all of it --------------------------------------------------------------- */
 
 static int vc_vhd_load_header(struct vc_image *image, struct vc_err *err)
 {

@@ -7,7 +7,10 @@ static const struct option chain_options[] = {
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	TREE_VIEW_OPTIONS,
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "dot", no_argument, NULL, OPT_DOT },
+	{ "noheadings", no_argument, NULL, 'n' },
+	{ "output", required_argument, NULL, 'o' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
 };

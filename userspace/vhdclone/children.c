@@ -4,7 +4,10 @@
 #include "tree-view.h"
 
 static const struct option children_options[] = {
-	TREE_VIEW_OPTIONS,
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "dot", no_argument, NULL, OPT_DOT },
+	{ "noheadings", no_argument, NULL, 'n' },
+	{ "output", required_argument, NULL, 'o' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
 };

@@ -11,7 +11,7 @@ enum {
 	COMPARE_FAILED		= 2,
 };
 
-#define COMPARE_PIECE	(1U << 20)
+#define COMPARE_PIECE	0x100000U
 
 enum {
 	OPT_STRICT = OPT_OWN,

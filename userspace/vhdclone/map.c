@@ -31,12 +31,14 @@ static void map_print(const struct vc_chain *chain, const struct vc_extent *exte
 /* Whole lines are what scripts read, and a map may be long: no tree in memory. */
 static void map_json(const struct vc_extent *extent)
 {
-	printf("%s{ \"start\": %llu, \"length\": %llu, \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s",
-	       extent->offset ? ",\n" : "[", extent->offset, extent->length, extent->layer,
-	       extent->kind == VC_EXTENT_ABSENT ? "false" : "true",
-	       extent->kind == VC_EXTENT_DATA ? "false" : "true",
-	       extent->kind == VC_EXTENT_DATA ? "true" : "false");
-	if (extent->kind == VC_EXTENT_DATA)
+	bool data = extent->kind == VC_EXTENT_DATA;
+
+	printf("%s{ \"start\": %llu, \"length\": %llu, \"depth\": %u",
+	       extent->offset ? ",\n" : "[", extent->offset, extent->length, extent->layer);
+	printf(", \"present\": %s, \"zero\": %s, \"data\": %s",
+	       extent->kind == VC_EXTENT_ABSENT ? "false" : "true", data ? "false" : "true",
+	       data ? "true" : "false");
+	if (data)
 		printf(", \"offset\": %llu", extent->place);
 	putchar('}');
 }

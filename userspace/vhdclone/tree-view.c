@@ -7,7 +7,7 @@
 
 #include "tree-view.h"
 
-/* ---- what there is to say ------------------------------------------------------------ */
+/* ---- what there is to say ---------------------------------------------------- */
 
 static const char *node_format(const struct vc_node *node)
 {
@@ -67,7 +67,7 @@ void tree_view_complain(const struct vc_node *node)
 	putc('\n', stderr);
 }
 
-/* ---- JSON ---------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------- */
 
 static void json_add_if(struct json_object *json, const char *key, bool known, u64 value)
 {
@@ -103,7 +103,7 @@ struct json_object *tree_view_json(const struct vc_node *node)
 	return json;
 }
 
-/* ---- the table ------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------- */
 
 enum {
 	COL_PATH,
@@ -342,7 +342,7 @@ static int view_chain_table(const struct tree_view *view, struct vc_node *top)
 	return finish_stdout(VC_EXIT_OK);
 }
 
-/* ---- the picture ------------------------------------------------------------------------- */
+/* ---- the picture ------------------------------------------------------------- */
 
 struct view_colours {
 	const char *fill;
@@ -433,6 +433,8 @@ static void dot_sizes(const struct vc_node *node)
 	free(text);
 }
 
+#define DOT_TABLE	" cellborder=\"0\" cellspacing=\"3\" cellpadding=\"2\""
+
 static void dot_node(const struct vc_node *node, unsigned int number)
 {
 	const struct view_colours *colours = view_colours(node);
@@ -442,8 +444,9 @@ static void dot_node(const struct vc_node *node, unsigned int number)
 	char font[64];
 	char *dir;
 
-	printf("\tn%u [label=<<table border=\"%u\" cellborder=\"0\" cellspacing=\"3\" cellpadding=\"2\" style=\"rounded\" color=\"%s\" bgcolor=\"%s\">",
-	       number, node->has_parent ? 1 : 2, colours->line, colours->fill);
+	printf("\tn%u [label=<<table border=\"%u\" color=\"%s\" bgcolor=\"%s\"", number,
+	       node->has_parent ? 1 : 2, colours->line, colours->fill);
+	fputs(DOT_TABLE " style=\"rounded\">", stdout);
 	fputs("<tr><td align=\"left\"><b>", stdout);
 	dot_text(name);
 	fputs("</b></td></tr>", stdout);
@@ -480,8 +483,8 @@ static void dot_edge(const struct vc_node *node, unsigned int parent, unsigned i
 /* A parent that was not found has a place in the picture, too. */
 static void dot_missing(const struct vc_node *node, unsigned int number)
 {
-	printf("\tm%u [label=<<table border=\"1\" cellborder=\"0\" cellspacing=\"3\" cellpadding=\"2\" style=\"rounded,dashed\" color=\"#b02020\"><tr><td align=\"left\"><b>",
-	       number);
+	printf("\tm%u [label=<<table border=\"1\" color=\"#b02020\"", number);
+	fputs(DOT_TABLE " style=\"rounded,dashed\"><tr><td align=\"left\"><b>", stdout);
 	dot_text(node->hint ? dot_name(node->hint) : "?");
 	fputs("</b></td></tr>", stdout);
 	dot_row("point-size=\"10\" color=\"#b02020\"",
@@ -514,7 +517,7 @@ static int view_dot(const struct vc_tree *tree)
 	return finish_stdout(VC_EXIT_OK);
 }
 
-/* ---- all of it ----------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------- */
 
 static int view_forest_json(const struct vc_tree *tree)
 {

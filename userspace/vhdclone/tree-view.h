@@ -28,12 +28,6 @@ struct tree_view {
 	unsigned int nr_columns;
 };
 
-#define TREE_VIEW_OPTIONS \
-	{ "json", no_argument, NULL, OPT_JSON }, \
-	{ "dot", no_argument, NULL, OPT_DOT }, \
-	{ "noheadings", no_argument, NULL, 'n' }, \
-	{ "output", required_argument, NULL, 'o' }
-
 #define HELP_TREE_VIEW \
 	"  -o, --output COLUMN,...  PATH TYPE FORMAT SIZE FILE ALLOCATED OWN DEPTH STATE\n" \
 	"                           PARENT ID EXPECTED OPEN PROBLEM\n" \
