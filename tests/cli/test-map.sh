@@ -47,6 +47,22 @@ test_map_kinds() {
 	same "$(wc -l <out)" 13 'number of lines'
 }
 
+# Bitmaps are read in pieces of 256 MiB of disk, and one block of them is for 4 GiB.
+test_map_far_blocks() {
+	parent base.vhdx
+	image top.vhdx '{"size": "9G", "block_size": "2M", "parent": {
+		"parent_linkage": "{22222222-2222-3333-4444-555555555555}",
+		"relative_path": ".\\base.vhdx"}, "blocks": {
+		"1": {"state": 7, "sectors": [[1, 2]], "fill": {"byte": 1}},
+		"129": {"state": 7, "sectors": [[3, 4]], "fill": {"byte": 2}},
+		"2177": {"state": 7, "sectors": [[4094, 2]], "fill": {"byte": 3}},
+		"4300": {"state": 7, "sectors": [[0, 1]], "fill": {"byte": 4}}}}'
+	vc 0 map --json top.vhdx
+	same "$(json '[(e["start"] >> 21, e["start"] // 512 % 4096, e["length"]) for e in j
+		if e["data"]]')" \
+		'[(1, 1, 1024), (129, 3, 2048), (2177, 4094, 1024), (4300, 0, 512)]'
+}
+
 test_map_behind_a_short_layer() {
 	raw base.img 8M
 	vc 0 create base.img middle.vhdx --size 4M

@@ -236,6 +236,7 @@ test_children_list_survives_all() {
 	# A line that was cut off, and rubbish.
 	printf './cut' >>.golden.vhdx.vhdclone
 	vc 0 create golden.vhdx vm.vhdx
+	grep -qx ./vm.vhdx .golden.vhdx.vhdclone || fail 'not on the list'
 	printf '/etc/passwd\nrubbish\n./\\9\n\0\n' >>.golden.vhdx.vhdclone
 	vc 0 create golden.vhdx vm2.vhdx
 	same "$(children_of golden.vhdx)" $'odd \\ name\n.vhdx vm.vhdx vm2.vhdx'

@@ -114,6 +114,7 @@ test_vhd_damage_is_refused() {
 	damaged_vhd 'BAT entry: block lies behind the end' 'bat[1]=0xfffffffe'
 	damaged_vhd 'BAT entry: block lies on the header or the BAT' 'bat[1]=0'
 	damaged_vhd 'BAT entry: block lies on the header or the BAT' 'bat[1]=2'
+	damaged_vhd 'BAT entry: block lies on the header or the BAT' 'bat[1]=3'
 	damaged_vhd 'BAT entry: block lies on another block' 'bat[1]=5'
 	damaged_vhd 'BAT entry: block lies on another block' 'bat[1]=4000'
 	vhd_chain

@@ -444,7 +444,7 @@ static void dot_node(const struct vc_node *node, unsigned int number)
 	char font[64];
 	char *dir;
 
-	printf("\tn%u [label=<<table border=\"%u\" color=\"%s\" bgcolor=\"%s\"", number,
+	printf("\tn%u [label=<<table border=\"%d\" color=\"%s\" bgcolor=\"%s\"", number,
 	       node->has_parent ? 1 : 2, colours->line, colours->fill);
 	fputs(DOT_TABLE " style=\"rounded\">", stdout);
 	fputs("<tr><td align=\"left\"><b>", stdout);
