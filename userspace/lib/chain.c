@@ -13,7 +13,7 @@
 /* ---- fingerprints of raw bases ------------------------------------------------ */
 
 #define VC_SAMPLE	4096U
-#define VC_SAMPLES	64U
+#define VC_SAMPLES	66U
 
 struct vc_sums {
 	u64 a;
@@ -35,31 +35,86 @@ static void vc_sums_add(struct vc_sums *sums, const u8 *buf, size_t len)
 	}
 }
 
-int vc_fingerprint(const struct vc_file *file, char *text, struct vc_err *err)
+/* The first is the head, the last the tail. */
+static u64 vc_sample_offset(u64 size, unsigned int i)
+{
+	u64 last = size > VC_SAMPLE ? size - VC_SAMPLE : 0;
+
+	return i == VC_SAMPLES - 1 ? last : last / (VC_SAMPLES - 1) * i;
+}
+
+u64 vc_fingerprint_sector(u64 size, unsigned int i)
+{
+	return vc_sample_offset(size, i / VC_SAMPLE_SECTORS) / 512 + i % VC_SAMPLE_SECTORS;
+}
+
+/* What was sampled of the sectors in the mask counts as zeros. */
+static void vc_sample_mask(u8 *buf, u64 offset, const u8 *mask, unsigned int sample)
+{
+	unsigned int skew = offset % 512;
+	unsigned int i, bit;
+
+	for (i = 0; i < VC_SAMPLE; i++) {
+		bit = sample * VC_SAMPLE_SECTORS + (skew + i) / 512;
+		if (mask[bit / 8] >> bit % 8 & 1)
+			buf[i] = 0;
+	}
+}
+
+int vc_fingerprint_masked(const struct vc_file *file, const u8 *mask, char *text,
+			  struct vc_err *err)
 {
 	struct vc_sums sums = { 0xcbf29ce484222325ULL, file->size };
-	u64 last = file->size > VC_SAMPLE ? file->size - VC_SAMPLE : 0;
 	size_t len = file->size < VC_SAMPLE ? file->size : VC_SAMPLE;
 	u8 buf[VC_SAMPLE] = { };
 	unsigned int i;
 	u64 offset;
 	int ret;
 
-	/* The first is the head, the last the tail. */
-	for (i = 0; i <= VC_SAMPLES + 1; i++) {
-		offset = last / (VC_SAMPLES + 1) * i;
-		if (i == VC_SAMPLES + 1)
-			offset = last;
+	for (i = 0; i < VC_SAMPLES; i++) {
+		offset = vc_sample_offset(file->size, i);
 		ret = vc_file_read(file, "base", offset, buf, len, err);
 		if (ret)
 			return ret;
+		if (mask)
+			vc_sample_mask(buf, offset, mask, i);
 		vc_sums_add(&sums, buf, sizeof(buf));
 	}
 	snprintf(text, VC_FINGERPRINT_TEXT, "v1:%016llx%016llx", sums.a, sums.b);
 	return 0;
 }
 
+int vc_fingerprint(const struct vc_file *file, char *text, struct vc_err *err)
+{
+	return vc_fingerprint_masked(file, NULL, text, err);
+}
+
 /* ---- identity -------------------------------------------------------------------- */
+
+/* A merge was interrupted: is the base the same but for what that writes? */
+static int vc_check_merge(const struct vc_image *child, const struct vc_image *parent,
+			  bool *same, struct vc_err *err)
+{
+	const char *expected = vc_locator_get(child->locator, VC_KEY_MERGE_FINGERPRINT);
+	const char *hex = vc_locator_get(child->locator, VC_KEY_MERGE_MASK);
+	char found[VC_FINGERPRINT_TEXT];
+	u8 mask[VC_FINGERPRINT_MASK];
+	unsigned int byte;
+	unsigned int i;
+	int ret;
+
+	*same = false;
+	if (!expected || !hex || strlen(hex) != 2 * sizeof(mask))
+		return 0;
+	for (i = 0; i < sizeof(mask); i++) {
+		if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+			return 0;
+		mask[i] = byte;
+	}
+	ret = vc_fingerprint_masked(&parent->file, mask, found, err);
+	*same = !ret && !strcmp(found, expected);
+	return ret;
+}
 
 static int vc_check_raw_parent(const struct vc_image *child, const struct vc_image *parent,
 			       struct vc_err *err)
@@ -67,6 +122,7 @@ static int vc_check_raw_parent(const struct vc_image *child, const struct vc_ima
 	const char *size = vc_locator_get(child->locator, VC_KEY_SIZE);
 	const char *fingerprint = vc_locator_get(child->locator, VC_KEY_FINGERPRINT);
 	char found[VC_FINGERPRINT_TEXT];
+	bool merging;
 	char *end;
 	u64 bytes;
 	int ret;
@@ -82,8 +138,10 @@ static int vc_check_raw_parent(const struct vc_image *child, const struct vc_ima
 		return vc_error(err, ESTALE, child->file.path,
 				"%s is not the base of this clone: it has %llu bytes, the base had %llu",
 				parent->file.path, parent->size, bytes);
-	ret = vc_fingerprint(&parent->file, found, err);
-	if (ret)
+	ret = vc_check_merge(child, parent, &merging, err);
+	if (!ret && !merging)
+		ret = vc_fingerprint(&parent->file, found, err);
+	if (ret || merging)
 		return ret;
 	if (strcmp(found, fingerprint))
 		return vc_error(err, ESTALE, child->file.path,

@@ -14,7 +14,8 @@
 #include "children.h"
 #include "create.h"
 #include "guid.h"
-#include "vhd.h"
+#include "locate.h"
+#include "newfile.h"
 
 /* Everything about an image that is to be written, known before the first write. */
 struct vc_plan {
@@ -30,131 +31,19 @@ struct vc_plan {
 	u32 locator_length;
 };
 
-/* ---- the parent locator ------------------------------------------------------- */
-
-/* The path from directory @from to @to, both real. */
-static char *vc_relative_path(const char *from, const char *to)
-{
-	size_t common = 0;
-	size_t up = 0;
-	size_t room;
-	size_t i;
-	char *path;
-	char *p;
-
-	if (!strcmp(from, "/"))
-		from = "";
-	/* As far as both have the same directories. */
-	for (i = 0; from[i] == to[i] && from[i]; i++)
-		if (to[i] == '/')
-			common = i;
-	if (!from[i] && to[i] == '/')
-		common = i;
-	for (i = common; from[i]; i++)
-		if (from[i] == '/')
-			up++;
-	/* "./" or some "../", and the rest of @to. */
-	room = 3 * up + strlen(to + common) + 3;
-	path = malloc(room);
-	if (!path)
-		return NULL;
-	p = up ? path : stpcpy(path, "./");
-	while (up--)
-		p = stpcpy(p, "../");
-	stpcpy(p, to + common + 1);
-	return path;
-}
-
-static int vc_locate_vhdx(struct vc_locator *locator, const struct vc_image *base,
-			  char *relative, struct vc_err *err)
-{
-	char linkage[VC_GUID_TEXT + 2];
-	char text[VC_GUID_TEXT];
-	char *p;
-	int ret;
-
-	if (strchr(relative, '\\'))
-		return vc_error(err, EINVAL, base->file.real,
-				"a backslash in the path cannot stand in a parent locator");
-	for (p = relative; *p; p++)
-		if (*p == '/')
-			*p = '\\';
-	snprintf(linkage, sizeof(linkage), "{%s}",
-		 vc_guid_format(&base->header.data_write_guid, text));
-	ret = vc_locator_add(locator, VC_KEY_LINKAGE, linkage, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
-	if (!ret) {
-		snprintf(linkage, sizeof(linkage), "{%s}",
-			 vc_guid_format(&vhdx_guid_zero, text));
-		ret = vc_locator_add(locator, VC_KEY_LINKAGE2, linkage, err);
-	}
-	return ret;
-}
-
-/* A raw base, or a VHD. */
-static int vc_locate_raw(struct vc_locator *locator, const struct vc_image *base,
-			 const char *relative, struct vc_err *err)
-{
-	char fingerprint[VC_FINGERPRINT_TEXT];
-	char linkage[VC_GUID_TEXT];
-	char size[24];
-	int ret;
-
-	ret = vc_fingerprint(&base->file, fingerprint, err);
-	if (ret)
-		return ret;
-	snprintf(size, sizeof(size), "%llu", base->size);
-	ret = vc_locator_add(locator, VC_KEY_RELATIVE, relative, err);
-	if (!ret && base->format == VC_FORMAT_VHD)
-		ret = vc_locator_add(locator, VC_KEY_LINKAGE,
-				     vc_guid_format(&base->vhd->footer.unique_id, linkage),
-				     err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_ABSOLUTE, base->file.real, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_SIZE, size, err);
-	if (!ret)
-		ret = vc_locator_add(locator, VC_KEY_FINGERPRINT, fingerprint, err);
-	return ret;
-}
+/* ---- the plan -------------------------------------------------------------------- */
 
 static int vc_plan_locator(struct vc_plan *plan, const char *path, struct vc_err *err)
 {
-	const struct vc_image *base = plan->options->base->layer[0];
-	const struct vhdx_guid *type = &vhdx_guid_locator_vhdx;
 	struct vc_locator *locator;
-	char *directory;
-	char *relative;
-	char *real;
 	int ret;
 
-	directory = vc_dirname(path);
-	real = directory ? realpath(directory, NULL) : NULL;
-	free(directory);
-	if (!real)
-		return vc_error_sys(err, errno, path, "cannot resolve the directory");
-	relative = vc_relative_path(real, base->file.real);
-	free(real);
-	if (base->format == VC_FORMAT_RAW)
-		type = &vc_guid_locator_raw;
-	else if (base->format == VC_FORMAT_VHD)
-		type = &vc_guid_locator_vhd;
-	locator = vc_locator_new(type);
-	if (!relative || !locator)
-		ret = vc_error_nomem(err);
-	else if (base->format != VC_FORMAT_VHDX)
-		ret = vc_locate_raw(locator, base, relative, err);
-	else
-		ret = vc_locate_vhdx(locator, base, relative, err);
+	ret = vc_locate(path, plan->options->base->layer[0], &locator, err);
 	if (!ret)
 		ret = vc_locator_build(locator, &plan->locator, &plan->locator_length, err);
 	vc_locator_free(locator);
-	free(relative);
 	return ret;
 }
-
-/* ---- the plan -------------------------------------------------------------------- */
 
 static u32 vc_sector_size(u32 size)
 {
@@ -336,46 +225,6 @@ static int vc_write_image(const struct vc_file *file, const struct vc_plan *plan
 }
 
 /* ---- a file: aside, then renamed -------------------------------------------------------- */
-
-static int vc_exists(const char *path, struct vc_err *err)
-{
-	return vc_error(err, EEXIST, path, "exists already: use --force to overwrite it");
-}
-
-/* Give the nameless or temporary file its name. */
-static int vc_publish(const char *path, const char *temporary, bool force, struct vc_err *err)
-{
-	unsigned int flags = force ? 0 : RENAME_NOREPLACE;
-
-	if (!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, flags))
-		return 0;
-	if (errno == EINVAL && !force) {
-		/* A file system without that flag: a link does not replace either. */
-		if (!link(temporary, path)) {
-			unlink(temporary);
-			return 0;
-		}
-	}
-	if (errno == EEXIST)
-		return vc_exists(path, err);
-	return vc_error_sys(err, errno, path, "cannot give the new image its name");
-}
-
-static char *vc_temporary_name(const char *path)
-{
-	struct vhdx_guid guid;
-	char text[VC_GUID_TEXT];
-	char *directory = vc_dirname(path);
-	char *name;
-
-	if (!directory)
-		return NULL;
-	vc_guid_random(&guid);
-	if (asprintf(&name, "%s/.vhdclone-%s", directory, vc_guid_format(&guid, text)) < 0)
-		name = NULL;
-	free(directory);
-	return name;
-}
 
 static int vc_create_and_publish(struct vc_file *file, const char *path,
 				 const struct vc_plan *plan, const char *temporary,

@@ -185,6 +185,40 @@ int vc_locator_add(struct vc_locator *locator, const char *key, const char *valu
 	return 0;
 }
 
+int vc_locator_set(struct vc_locator *locator, const char *key, const char *value,
+		   struct vc_err *err)
+{
+	unsigned int i;
+	char *copy;
+
+	for (i = 0; i < locator->nr_pairs; i++) {
+		if (strcmp(locator->pairs[i].key, key))
+			continue;
+		copy = strdup(value);
+		if (!copy)
+			return vc_error_nomem(err);
+		free(locator->pairs[i].value);
+		locator->pairs[i].value = copy;
+		return 0;
+	}
+	return vc_locator_add(locator, key, value, err);
+}
+
+void vc_locator_unset(struct vc_locator *locator, const char *key)
+{
+	struct vc_locator_pair *pair = locator->pairs;
+	struct vc_locator_pair *end = pair + locator->nr_pairs;
+
+	while (pair < end && strcmp(pair->key, key))
+		pair++;
+	if (pair == end)
+		return;
+	free(pair->key);
+	free(pair->value);
+	memmove(pair, pair + 1, (end - pair - 1) * sizeof(*pair));
+	locator->nr_pairs--;
+}
+
 const char *vc_locator_get(const struct vc_locator *locator, const char *key)
 {
 	unsigned int i;

@@ -42,6 +42,14 @@ extern const struct vhdx_guid vc_guid_locator_vhd;
 #define VC_KEY_SIZE		"size"
 #define VC_KEY_FINGERPRINT	"fingerprint"
 
+/*
+ * While a child is merged into its raw parent, the parent's fingerprint changes.  For
+ * that time there are these, too: the sampled sectors that the merge writes, and the
+ * fingerprint of the others, as vc_fingerprint_masked() has them.
+ */
+#define VC_KEY_MERGE_MASK	"merge_mask"
+#define VC_KEY_MERGE_FINGERPRINT "merge_fingerprint"
+
 struct vc_locator_pair {
 	char *key;
 	char *value;
@@ -70,6 +78,11 @@ int vc_locator_build(const struct vc_locator *locator, void **item, u32 *length,
 struct vc_locator *vc_locator_new(const struct vhdx_guid *type);
 int vc_locator_add(struct vc_locator *locator, const char *key, const char *value,
 		   struct vc_err *err);
+
+/* Replace the value of a key, or add it; take it out. */
+int vc_locator_set(struct vc_locator *locator, const char *key, const char *value,
+		   struct vc_err *err);
+void vc_locator_unset(struct vc_locator *locator, const char *key);
 const char *vc_locator_get(const struct vc_locator *locator, const char *key);
 void vc_locator_free(struct vc_locator *locator);
 

@@ -2,7 +2,7 @@
 /* vhdclone create */
 #include "active.h"
 #include "create.h"
-#include "vhdclone.h"
+#include "long.h"
 
 #define CREATE_DEEP	16	/* a chain longer than this deserves a word */
 
@@ -14,6 +14,7 @@ enum {
 	OPT_BASE_FORMAT,
 	OPT_LOGICAL,
 	OPT_PHYSICAL,
+	OPT_FULL,
 };
 
 static const struct option create_options[] = {
@@ -24,6 +25,9 @@ static const struct option create_options[] = {
 	{ "base-format", required_argument, NULL, OPT_BASE_FORMAT },
 	{ "logical-sector-size", required_argument, NULL, OPT_LOGICAL },
 	{ "physical-sector-size", required_argument, NULL, OPT_PHYSICAL },
+	{ "full", no_argument, NULL, OPT_FULL },
+	OPTION_PROGRESS,
+	OPTION_RATE,
 	{ "force", no_argument, NULL, 'f' },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
@@ -36,6 +40,8 @@ struct create_args {
 	struct vc_create_options create;
 	struct chain_args chain;
 	const char *base_format;
+	struct progress_args progress;
+	bool full;
 	bool json;
 	bool bad;		/* a message was printed */
 };
@@ -127,11 +133,15 @@ static int create_parse(const struct command *cmd, int argc, char **argv,
 		case 'f':
 			create->force = true;
 			break;
+		case OPT_FULL:
+			args->full = true;
+			break;
 		case OPT_JSON:
 			args->json = true;
 			break;
 		default:
-			if (!chain_args_take(&args->chain, opt, optarg))
+			if (!chain_args_take(&args->chain, opt, optarg) &&
+			    !progress_take(cmd, &args->progress, opt, optarg))
 				return opt;
 		}
 	}
@@ -145,6 +155,8 @@ static int create_check_usage(const struct command *cmd, const struct create_arg
 	bool differencing = create->type == VC_CREATE_DIFFERENCING;
 	u64 block = create->block_size;
 
+	if (args->full && !differencing)
+		return usage_error(cmd, "--full does not go with --type");
 	if (differencing && nr_names != 2)
 		return usage_error(cmd, "need BASE and DELTA");
 	if (!differencing && nr_names != 1)
@@ -213,6 +225,36 @@ static int create_check_base(const struct vc_chain *chain, const struct create_a
 	return 0;
 }
 
+/* A clone that shares nothing: all that the base reads as. */
+static int create_full(struct create_args *args, const struct vc_chain *chain,
+		       const char *path, struct vc_created *created, struct vc_err *err)
+{
+	struct vc_convert_options options = {
+		.type = VC_CONVERT_DYNAMIC,
+		.block_size = args->create.block_size,
+		.logical_sector_size = args->create.logical_sector_size,
+		.force = args->create.force,
+		.creator = args->create.creator,
+		.progress = &args->progress.progress,
+	};
+	struct vc_converted converted;
+	int ret;
+
+	progress_start(&args->progress, "create");
+	ret = vc_convert(chain, path, &options, &converted, err);
+	progress_end(&args->progress);
+	if (ret)
+		return ret;
+	*created = (struct vc_created) {
+		.virtual_size = converted.virtual_size,
+		.file_size = converted.file_size,
+		.block_size = options.block_size ? options.block_size :
+			      chain->layer[0]->format == VC_FORMAT_VHDX ?
+			      chain->layer[0]->meta.block_size : VC_DEFAULT_BLOCK_SIZE,
+	};
+	return 0;
+}
+
 static int create_clone(struct create_args *args, const char *base, const char *delta,
 			struct vc_created *created, struct vc_err *err)
 {
@@ -240,7 +282,9 @@ static int create_clone(struct create_args *args, const char *base, const char *
 		report_warning("%s: the chain has %u layers with the new one", delta,
 			       chain.nr + 1);
 	args->create.base = &chain;
-	if (!ret)
+	if (!ret && args->full)
+		ret = create_full(args, &chain, delta, created, err);
+	else if (!ret)
 		ret = vc_create(delta, &args->create, created, err);
 	vc_chain_close(&chain);
 	return ret;
@@ -265,7 +309,7 @@ static int create_report(const struct create_args *args, const char *path,
 int cmd_create(const struct command *cmd, int argc, char **argv)
 {
 	struct create_args args = {
-		.create.creator = "vhdclone " VHDCLONE_TOOL_VERSION,
+		.create.creator = TOOL_CREATOR,
 		.base_format = "auto",
 	};
 	struct vc_created created;
@@ -287,10 +331,10 @@ int cmd_create(const struct command *cmd, int argc, char **argv)
 		ret = vc_create(argv[optind], &args.create, &created, &err);
 	if (ret)
 		ret = report_error(&err);
-	else if (args.create.type == VC_CREATE_DIFFERENCING)
+	else if (args.create.type == VC_CREATE_DIFFERENCING && !args.full)
 		ret = create_report(&args, argv[optind + 1], argv[optind], &created);
 	else
-		ret = create_report(&args, argv[optind], NULL, &created);
+		ret = create_report(&args, argv[argc - 1], NULL, &created);
 out:
 	chain_args_free(&args.chain);
 	return ret;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
+#include "long.h"
 #include "tree-view.h"
 
 static const struct command commands[] = {
@@ -17,8 +18,9 @@ static const struct command commands[] = {
 	  "      --logical-sector-size N\n"
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"
+	  "      --full               copy all that BASE has, stand on nothing\n"
 	  "  -f, --force              overwrite\n"
-	  HELP_BASE_DIR HELP_JSON HELP_HELP },
+	  HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "open", "attach", cmd_open, "IMAGE [NAME]",
 	  "make an image a block device, /dev/mapper/NAME",
 	  HELP_BASE HELP_BASE_DIR
@@ -49,6 +51,44 @@ static const struct command commands[] = {
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
+	{ "copy", NULL, cmd_copy, "IMAGE DESTINATION",
+	  "copy an image, or a chain, so that it finds its parent from there",
+	  "      --chain              with all below it, into a directory\n"
+	  "  -f, --force              replace what is there\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "merge", NULL, cmd_merge, "DELTA",
+	  "write what a delta has into its parent, or all into a new image",
+	  "      --base LAYER         and all between into that one\n"
+	  "      --to NEW             make a new image, change none\n"
+	  "      --type TYPE          of NEW; default: as the base\n"
+	  "      --block-size SIZE    of NEW\n"
+	  "  -f, --force              replace NEW\n"
+	  "      --scan DIR           DIR may have other children of the base\n"
+	  "      --delete             then remove what was merged\n"
+	  "  -n, --dry-run            print what there is to do and what it takes\n"
+	  HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "flatten", NULL, cmd_flatten, "DELTA",
+	  "copy all that a delta has from below, and leave its parent",
+	  "      --to NEW             make a new image, change none\n"
+	  "      --type TYPE          of NEW; default: dynamic\n"
+	  "      --block-size SIZE    of NEW\n"
+	  "  -f, --force              replace NEW\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "reparent", NULL, cmd_reparent, "DELTA NEWBASE",
+	  "write another parent, or its new path, into a delta",
+	  "      --compare            if NEWBASE reads as the old parent does\n"
+	  "      --unsafe             whatever NEWBASE holds\n"
+	  "      --base-format FMT    NEWBASE is auto (default) or raw\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
+	{ "convert", NULL, cmd_convert, "--type TYPE IN OUT",
+	  "make an image of another type with the same content",
+	  "      --type TYPE          raw, fixed, dynamic, differencing, vhd-fixed or\n"
+	  "                           vhd-dynamic\n"
+	  "      --block-size SIZE    1M to 256M, default: as IN has it\n"
+	  "      --format FMT         IN is auto (default) or raw\n"
+	  "      --as-parent-of DELTA of which IN is the base: OUT is from now on\n"
+	  "  -f, --force              replace OUT\n"
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "chain", NULL, cmd_chain, "IMAGE", "show what an image stands on",
 	  HELP_BASE HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
 	{ "children", NULL, cmd_children, "BASE [DIR...]", "show what stands on an image",

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "vhdclone.h"
 
-static void chain_args_push(const char ***list, unsigned int *nr, const char *value)
+void list_push(const char ***list, unsigned int *nr, const char *value)
 {
 	const char **longer = realloc(*list, (*nr + 1) * sizeof(*longer));
 
@@ -20,9 +20,9 @@ bool chain_args_take(struct chain_args *args, int opt, char *value)
 	struct vc_chain_options *options = &args->options;
 
 	if (opt == OPT_BASE)
-		chain_args_push(&options->bases, &options->nr_bases, value);
+		list_push(&options->bases, &options->nr_bases, value);
 	else if (opt == OPT_BASE_DIR)
-		chain_args_push(&options->roots, &options->nr_roots, value);
+		list_push(&options->roots, &options->nr_roots, value);
 	else
 		return false;
 	return true;
@@ -41,7 +41,7 @@ void chain_args_init(struct chain_args *args)
 	while (rest) {
 		dir = strsep(&rest, ":");
 		if (*dir)
-			chain_args_push(&args->options.roots, &args->options.nr_roots, dir);
+			list_push(&args->options.roots, &args->options.nr_roots, dir);
 	}
 }
 

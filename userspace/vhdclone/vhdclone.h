@@ -18,6 +18,7 @@
 #define VHDCLONE_TOOL_VERSION	STRINGIFY(VHDCLONE_VERSION_MAJOR) "." \
 				STRINGIFY(VHDCLONE_VERSION_MINOR) "." \
 				STRINGIFY(VHDCLONE_VERSION_PATCH)
+#define TOOL_CREATOR		"vhdclone " VHDCLONE_TOOL_VERSION
 
 /**
  * struct command - one verb
@@ -46,6 +47,11 @@ int cmd_info(const struct command *cmd, int argc, char **argv);
 int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
+int cmd_convert(const struct command *cmd, int argc, char **argv);
+int cmd_copy(const struct command *cmd, int argc, char **argv);
+int cmd_merge(const struct command *cmd, int argc, char **argv);
+int cmd_flatten(const struct command *cmd, int argc, char **argv);
+int cmd_reparent(const struct command *cmd, int argc, char **argv);
 int cmd_chain(const struct command *cmd, int argc, char **argv);
 int cmd_children(const struct command *cmd, int argc, char **argv);
 int cmd_scan(const struct command *cmd, int argc, char **argv);
@@ -81,6 +87,9 @@ struct chain_args {
 bool chain_args_take(struct chain_args *args, int opt, char *value);
 void chain_args_init(struct chain_args *args);
 void chain_args_free(struct chain_args *args);
+
+/* Add to a list that free() frees; there is always memory for it, or no program. */
+void list_push(const char ***list, unsigned int *nr, const char *value);
 
 /* Exit codes of wrong usage; both print. */
 int usage_error(const struct command *cmd, const char *fmt, ...) __printf(2, 3);

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vhdclone copy */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "active.h"
+#include "children.h"
+#include "filecopy.h"
+#include "long.h"
+#include "merge.h"
+#include "newfile.h"
+#include "reparent.h"
+
+enum {
+	OPT_CHAIN = OPT_OWN,
+};
+
+static const struct option copy_options[] = {
+	{ "chain", no_argument, NULL, OPT_CHAIN },
+	{ "force", no_argument, NULL, 'f' },
+	{ "base", required_argument, NULL, OPT_BASE },
+	{ "parent", required_argument, NULL, OPT_BASE },
+	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
+	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
+	OPTION_PROGRESS,
+	OPTION_RATE,
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 }
+};
+
+/**
+ * struct copy_args - a copy
+ * @parent: what the next copy stands on: a copy, or what the original stands on
+ * @copied: JSON: the new files
+ */
+struct copy_args {
+	struct chain_args chain_args;
+	struct progress_args progress;
+	struct vc_chain chain;
+	struct vc_image *parent;
+	struct json_object *copied;
+	const char *destination;
+	bool directory;
+	bool whole_chain;
+	bool force;
+	bool json;
+};
+
+static int copy_parse(const struct command *cmd, int argc, char **argv,
+		      struct copy_args *args)
+{
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "fh", copy_options, NULL)) != -1) {
+		switch (opt) {
+		case OPT_CHAIN:
+			args->whole_chain = true;
+			break;
+		case 'f':
+			args->force = true;
+			break;
+		case OPT_JSON:
+			args->json = true;
+			break;
+		default:
+			if (!chain_args_take(&args->chain_args, opt, optarg) &&
+			    !progress_take(cmd, &args->progress, opt, optarg))
+				return opt;
+		}
+	}
+	return -1;
+}
+
+/* The copy stands on @parent, wherever that is seen from it. */
+static int copy_set_parent(const char *temporary, const struct vc_image *parent,
+			   struct vc_err *err)
+{
+	struct vc_chain copy = { .nr = 1 };
+	int ret;
+
+	ret = vc_image_open(&copy.layer[0], temporary, VC_IMAGE_REPLAY, NULL, err);
+	if (ret)
+		return ret;
+	ret = vc_chain_writable(&copy, 0, err);
+	if (!ret)
+		ret = vc_reparent(copy.layer[0], parent, err);
+	/* It will have another name. */
+	if (!ret)
+		vc_children_remove(&parent->file, temporary, err);
+	vc_chain_close(&copy);
+	return ret;
+}
+
+static int copy_bytes(struct copy_args *args, const struct vc_image *image,
+		      const char *temporary, bool *shared, struct vc_err *err)
+{
+	struct vc_file to = VC_FILE_CLOSED;
+	int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	int ret;
+
+	if (fd < 0)
+		return vc_error_sys(err, errno, temporary, "cannot create a file");
+	close(fd);
+	ret = vc_file_open(&to, temporary, VC_FILE_WRITE, NULL, err);
+	if (!ret)
+		ret = vc_file_copy(&image->file, &to, &args->progress.progress, shared, err);
+	if (!ret)
+		ret = vc_file_sync(&to, err);
+	vc_file_close(&to);
+	return ret;
+}
+
+static void copy_note(struct copy_args *args, const char *path, const struct vc_image *image,
+		      bool shared)
+{
+	struct json_object *json;
+
+	if (!args->json)
+		return;
+	json = json_object_new_object();
+	json_add_string(json, "path", path);
+	json_add_string(json, "source", image->file.path);
+	json_add_string(json, "parent", args->parent ? args->parent->file.real : NULL);
+	json_add_bool(json, "shared", shared);
+	json_object_array_add(args->copied, json);
+}
+
+static int copy_layer(struct copy_args *args, const struct vc_image *image, const char *path,
+		      struct vc_err *err)
+{
+	struct vc_newfile new;
+	struct vc_err ignored;
+	bool shared = false;
+	int ret;
+
+	ret = vc_newfile_begin(&new, path, args->force, &args->chain, err);
+	if (!ret)
+		ret = copy_bytes(args, image, new.temporary, &shared, err);
+	/* A VHD finds its parent by the name beside it. */
+	if (!ret && args->parent && image->format == VC_FORMAT_VHDX)
+		ret = copy_set_parent(new.temporary, args->parent, err);
+	if (!ret)
+		ret = vc_newfile_publish(&new, err);
+	if (!ret) {
+		if (args->parent)
+			vc_children_add(&args->parent->file, new.path, &ignored);
+		copy_note(args, new.path, image, shared);
+	}
+	vc_newfile_end(&new);
+	return ret;
+}
+
+/* Where a layer goes; to be freed. */
+static char *copy_path(const struct copy_args *args, const struct vc_image *image)
+{
+	const char *name = strrchr(image->file.real, '/');
+	char *path;
+
+	if (!args->directory)
+		return strdup(args->destination);
+	if (asprintf(&path, "%s/%s", args->destination, name ? name + 1 : "") < 0)
+		return NULL;
+	return path;
+}
+
+/* From the base up, so that a copy's parent is there before it. */
+static int copy_layers(struct copy_args *args, struct vc_err *err)
+{
+	unsigned int nr = args->whole_chain ? args->chain.nr : 1;
+	struct vc_image *parent = NULL;
+	unsigned int i;
+	char *path;
+	int ret = 0;
+
+	if (nr < args->chain.nr)
+		args->parent = args->chain.layer[nr];
+	for (i = nr; i-- && !ret;) {
+		path = copy_path(args, args->chain.layer[i]);
+		ret = path ? copy_layer(args, args->chain.layer[i], path, err) :
+			     vc_error_nomem(err);
+		/* What was copied is the next one's parent. */
+		if (!ret && i) {
+			vc_image_close(parent);
+			ret = vc_image_open(&parent, path, VC_IMAGE_REPLAY |
+					    (args->chain.layer[i]->format == VC_FORMAT_RAW ?
+					     VC_IMAGE_RAW : 0), NULL, err);
+			args->parent = parent;
+		}
+		free(path);
+	}
+	vc_image_close(parent);
+	return ret;
+}
+
+static int copy_check(struct copy_args *args, struct vc_err *err)
+{
+	struct stat st;
+	unsigned int i;
+	int ret = 0;
+
+	args->directory = !stat(args->destination, &st) && S_ISDIR(st.st_mode);
+	if (args->whole_chain && !args->directory)
+		return vc_error(err, ENOTDIR, args->destination,
+				"a chain is copied into a directory, and this is none");
+	for (i = 0; i < args->chain.nr && !ret; i++) {
+		if (!i || args->whole_chain) {
+			ret = vc_active_refuse(&args->chain.layer[i]->file, err);
+			args->progress.progress.total += args->chain.layer[i]->file.size;
+		}
+	}
+	return ret;
+}
+
+int cmd_copy(const struct command *cmd, int argc, char **argv)
+{
+	struct copy_args args = { };
+	struct json_object *json;
+	struct vc_err err;
+	int ret;
+	int opt;
+
+	opt = copy_parse(cmd, argc, argv, &args);
+	if (opt != -1) {
+		ret = usage_option(cmd, opt);
+		goto out;
+	}
+	ret = VC_EXIT_USAGE;
+	if (args.progress.bad)
+		goto out;
+	if (argc - optind != 2) {
+		usage_error(cmd, "need IMAGE and DESTINATION");
+		goto out;
+	}
+	args.destination = argv[optind + 1];
+	if (args.json)
+		args.copied = json_object_new_array();
+	chain_args_init(&args.chain_args);
+	args.chain_args.options.image_flags = VC_IMAGE_REPLAY;
+	args.chain_args.options.base_flags = VC_IMAGE_REPLAY;
+	ret = vc_chain_open(&args.chain, argv[optind], &args.chain_args.options, &err);
+	if (!ret)
+		ret = copy_check(&args, &err);
+	if (!ret) {
+		progress_start(&args.progress, cmd->name);
+		ret = copy_layers(&args, &err);
+		progress_end(&args.progress);
+	}
+	vc_chain_close(&args.chain);
+	if (ret) {
+		ret = report_error(&err);
+		json_object_put(args.copied);
+	} else if (args.json) {
+		json = json_new();
+		json_object_object_add(json, "copied", args.copied);
+		ret = json_finish(json);
+	}
+out:
+	chain_args_free(&args.chain_args);
+	return ret;
+}
