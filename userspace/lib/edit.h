@@ -35,11 +35,18 @@ u64 vc_edit_bitmap_block(const struct vc_edit *edit, u32 chunk);
  * @mib: result, where
  * @nr_mib: how much
  *
+ * The lowest place that is large enough.
  * Of a new place in a grown file all bytes read as zeros; of a reused one they do not.
  */
 int vc_edit_alloc(struct vc_edit *edit, u32 nr_mib, u64 *mib, struct vc_err *err);
 
-/* Set a payload block's BAT entry; space that the old one had is free after the commit. */
+/* Is this a place in a grown file? */
+bool vc_edit_is_new(const struct vc_edit *edit, u64 mib);
+
+/*
+ * Set a payload block's BAT entry; space that the old one had is free after the commit.
+ * A block that becomes PARTIALLY_PRESENT has no bit set.
+ */
 int vc_edit_set_block(struct vc_edit *edit, u32 block, unsigned int state, u64 mib,
 		      struct vc_err *err);
 
@@ -54,20 +61,32 @@ int vc_edit_set_bitmap_block(struct vc_edit *edit, u32 chunk, unsigned int state
 int vc_edit_set_bits(struct vc_edit *edit, u64 sector, u64 nr, bool value,
 		     struct vc_err *err);
 
-/* Replace the value of one metadata item, in its place or in free space of the region. */
+/*
+ * Replace the value of one metadata item, in its place or in free space of the region.
+ * A parent locator may come, change its length, and go (@length 0).  What the image
+ * says in memory stays: vc_image_reload() it after the end.
+ */
 int vc_edit_set_item(struct vc_edit *edit, enum vhdx_item item, const void *value,
 		     u32 length, struct vc_err *err);
 
-/* A new DataWriteGuid with the next commit; for changes of what the disk reads as. */
+/*
+ * A new DataWriteGuid with the next commit, before all else; for changes of what the
+ * disk reads as.  Data is written over in place only after that commit.
+ */
 void vc_edit_touch_data(struct vc_edit *edit);
+void vc_edit_set_data_guid(struct vc_edit *edit, const struct vhdx_guid *guid);
 
 /*
  * Make all changes since the last commit durable, in as many log entries as they
- * need.  Every prefix of them is a valid image.
+ * need, and put them in place.  Every prefix of them is a valid image; up to
+ * VC_LOG_PAGES pages change together.  Without changes: flush the data.
  */
 int vc_edit_commit(struct vc_edit *edit, struct vc_err *err);
 
-/* Commit, close the log (LogGuid zero), cut the file to its used length. */
+/*
+ * Commit, close the log (LogGuid zero), cut the file to its used length.  @edit is gone
+ * afterwards, also after an error.
+ */
 int vc_edit_end(struct vc_edit *edit, struct vc_err *err);
 
 /* Forget what was not committed; close the log if it can be. */

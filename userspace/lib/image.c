@@ -491,3 +491,12 @@ int vc_header_update(struct vc_image *image, struct vc_err *err)
 	}
 	return ret;
 }
+
+int vc_header_update_both(struct vc_image *image, struct vc_err *err)
+{
+	int ret = vc_header_update(image, err);
+
+	if (!ret)
+		ret = vc_header_update(image, err);
+	return ret;
+}

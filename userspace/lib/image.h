@@ -140,4 +140,7 @@ int vc_image_trim(struct vc_image *image, u64 *cut, struct vc_err *err);
  */
 int vc_header_update(struct vc_image *image, struct vc_err *err);
 
+/* Both copies, one after the other, so that they agree. */
+int vc_header_update_both(struct vc_image *image, struct vc_err *err);
+
 #endif /* VC_IMAGE_H */

@@ -355,16 +355,6 @@ static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *ove
 	return ret;
 }
 
-/* Both copies, one after the other, so that they agree. */
-static int vc_header_update_both(struct vc_image *image, struct vc_err *err)
-{
-	int ret = vc_header_update(image, err);
-
-	if (!ret)
-		ret = vc_header_update(image, err);
-	return ret;
-}
-
 int vc_log_recover(struct vc_image *image, struct vc_log_report *report,
 		   struct vc_err *err)
 {
