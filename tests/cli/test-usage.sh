@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-verbs='create open close status list info table recover check'
+verbs='create open close status list info table recover check reset remove protect unprotect
+	set'
 
 test_version() {
 	local v
@@ -43,7 +44,7 @@ test_usage_errors() {
 		[ -s err ] || fail "no message"
 		vc 1 "$verb" a b c d
 	done
-	for verb in create open close info table recover check; do
+	for verb in create open close info table recover check reset remove protect unprotect set; do
 		refused 1 'need' "$verb"
 	done
 }

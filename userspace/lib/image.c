@@ -378,20 +378,9 @@ static u64 vc_usage_last(const struct vc_usage *usage)
 	return mib << VHDX_MIB_SHIFT;
 }
 
-int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
-		  void *data, struct vc_err *err)
+int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
+			  struct vc_err *err)
 {
-	struct vc_walk walk = {
-		.image = image,
-		.usage = usage,
-		.fn = fn,
-		.data = data,
-		.bat = {
-			.geo = &image->geo,
-			.claims = &usage->claims,
-			.bat_offset = image->regions.bat.offset,
-		},
-	};
 	struct vhdx_fault fault = { };
 	u64 nr_mib = image->size >> VHDX_MIB_SHIFT;
 	int ret;
@@ -410,6 +399,29 @@ int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_f
 				 image->table_offset, &fault);
 	if (ret)
 		return vc_error_fault(err, ret, image->file.path, &fault);
+	usage->end = vc_usage_last(usage);
+	return 0;
+}
+
+int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		  void *data, struct vc_err *err)
+{
+	struct vc_walk walk = {
+		.image = image,
+		.usage = usage,
+		.fn = fn,
+		.data = data,
+		.bat = {
+			.geo = &image->geo,
+			.claims = &usage->claims,
+			.bat_offset = image->regions.bat.offset,
+		},
+	};
+	int ret;
+
+	ret = vc_image_walk_regions(image, usage, err);
+	if (ret)
+		return ret;
 	ret = vc_walk_bat(&walk, err);
 	usage->nr_full = walk.bat.nr_full;
 	usage->nr_partial = walk.bat.nr_partial;

@@ -114,6 +114,10 @@ typedef int (*vc_bat_fn)(void *data, u32 number, bool is_bitmap, u64 entry,
  */
 int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
 		  void *data, struct vc_err *err);
+
+/* The same without the BAT: @usage has header section, log and regions alone. */
+int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
+			  struct vc_err *err);
 void vc_usage_free(struct vc_usage *usage);
 bool vc_usage_taken(const struct vc_usage *usage, u64 mib);
 

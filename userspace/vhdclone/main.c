@@ -7,7 +7,8 @@
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
-	  "BASE DELTA\n       vhdclone create --type fixed|dynamic --size SIZE FILE",
+	  "BASE DELTA\n       vhdclone create --count N [OPTIONS] BASE PATTERN\n"
+	  "       vhdclone create --type fixed|dynamic --size SIZE FILE",
 	  "make a clone of BASE, or a new empty image",
 	  "      --size SIZE          virtual size; default: the base's\n"
 	  "      --block-size SIZE    1M to 256M, default 2M\n"
@@ -17,6 +18,8 @@ static const struct command commands[] = {
 	  "      --logical-sector-size N\n"
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"
+	  "      --count N            so many clones; '%03d' in PATTERN is their number\n"
+	  "      --first N            the first one's number, default 1\n"
 	  "  -f, --force              overwrite\n"
 	  HELP_BASE_DIR HELP_JSON HELP_HELP },
 	{ "open", "attach", cmd_open, "IMAGE [NAME]",
@@ -43,6 +46,17 @@ static const struct command commands[] = {
 	  "  -r, --read-only          for a device that is never written\n"
 	  HELP_JSON HELP_HELP },
 	{ "recover", NULL, cmd_recover, "IMAGE", "replay the log of an image that was not closed",
+	  HELP_JSON HELP_HELP },
+	{ "reset", NULL, cmd_reset, "NAME|DELTA", "make a delta empty again",
+	  HELP_JSON HELP_HELP },
+	{ "remove", NULL, cmd_remove, "DELTA", "remove a delta, never its base",
+	  HELP_JSON HELP_HELP },
+	{ "protect", NULL, cmd_protect, "BASE", "keep a base from being changed or removed",
+	  HELP_JSON HELP_HELP },
+	{ "unprotect", NULL, cmd_unprotect, "BASE", "allow changes of a base again",
+	  HELP_JSON HELP_HELP },
+	{ "set", NULL, cmd_set, "IMAGE", "change what an image says about itself",
+	  "      --disk-id new|GUID   the identity of the disk, as a guest sees it\n"
 	  HELP_JSON HELP_HELP },
 	{ "check", NULL, cmd_check, "IMAGE", "check an image and its chain",
 	  "      --no-chain           only the image itself\n"
