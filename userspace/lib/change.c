@@ -21,6 +21,7 @@ struct vc_change_range {
 struct vc_change {
 	struct vc_image *image;
 	bool data;
+	struct vhdx_guid file_guid;
 	u32 nr_pages;
 	u32 nr_zeros;
 	struct vc_change_page *pages;
@@ -69,6 +70,7 @@ int vc_change_begin(struct vc_change **result, struct vc_image *image, struct vc
 	if (!*result)
 		return vc_error_nomem(err);
 	(*result)->image = image;
+	vc_guid_random(&(*result)->file_guid);
 	return 0;
 }
 
@@ -156,6 +158,11 @@ int vc_change_zero(struct vc_change *change, u64 offset, u64 length, struct vc_e
 	return 0;
 }
 
+void vc_change_file_guid(struct vc_change *change, const struct vhdx_guid *guid)
+{
+	change->file_guid = *guid;
+}
+
 void vc_change_data(struct vc_change *change)
 {
 	change->data = true;
@@ -239,7 +246,7 @@ int vc_change_commit(struct vc_change *change, struct vc_err *err)
 	int ret;
 
 	vc_guid_random(&next.log_guid);
-	vc_guid_random(&next.file_write_guid);
+	next.file_write_guid = change->file_guid;
 	next.log_dirty = true;
 	if (change->data)
 		vc_guid_random(&next.data_write_guid);

@@ -46,6 +46,9 @@ int vc_change_write(struct vc_change *change, const char *what, u64 offset,
 /* A range becomes zeros, whatever its length; both are multiples of 4096. */
 int vc_change_zero(struct vc_change *change, u64 offset, u64 length, struct vc_err *err);
 
+/* Which FileWriteGuid it gets: a random one if this is not called. */
+void vc_change_file_guid(struct vc_change *change, const struct vhdx_guid *guid);
+
 /* What the disk reads as changes: a new DataWriteGuid. */
 void vc_change_data(struct vc_change *change);
 

@@ -305,6 +305,7 @@ struct vc_walk {
 	struct vhdx_bat_walk bat;
 	struct vc_usage *usage;
 	vc_bat_fn fn;
+	vc_bat_fault_fn fault_fn;
 	void *data;
 };
 
@@ -321,6 +322,10 @@ static int vc_walk_entries(struct vc_walk *walk, const __le64 *entries, u32 n,
 	for (i = 0; i < n; i++) {
 		entry = le64_to_cpu(entries[i]);
 		ret = vhdx_bat_walk_entry(&walk->bat, entry, &is_bitmap, &number, &fault);
+		if (ret && walk->fault_fn) {
+			walk->fault_fn(walk->data, number, is_bitmap, entry, ret, &fault);
+			continue;
+		}
 		if (ret)
 			return vc_error_fault(err, ret, walk->image->file.path, &fault);
 		if (number == ~0U)
@@ -403,13 +408,14 @@ int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
 	return 0;
 }
 
-int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
-		  void *data, struct vc_err *err)
+int vc_image_walk_all(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		      vc_bat_fault_fn fault_fn, void *data, struct vc_err *err)
 {
 	struct vc_walk walk = {
 		.image = image,
 		.usage = usage,
 		.fn = fn,
+		.fault_fn = fault_fn,
 		.data = data,
 		.bat = {
 			.geo = &image->geo,
@@ -428,6 +434,12 @@ int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_f
 	usage->nr_bitmaps = walk.bat.nr_bitmaps;
 	usage->end = vc_usage_last(usage);
 	return ret;
+}
+
+int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		  void *data, struct vc_err *err)
+{
+	return vc_image_walk_all(image, usage, fn, NULL, data, err);
 }
 
 void vc_usage_free(struct vc_usage *usage)

@@ -115,6 +115,14 @@ typedef int (*vc_bat_fn)(void *data, u32 number, bool is_bitmap, u64 entry,
 int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
 		  void *data, struct vc_err *err);
 
+/* Called for every BAT entry that did not pass. */
+typedef void (*vc_bat_fault_fn)(void *data, u32 number, bool is_bitmap, u64 entry, int ret,
+				const struct vhdx_fault *fault);
+
+/* The same, but faults of entries do not end it: @fault_fn hears of all. */
+int vc_image_walk_all(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		      vc_bat_fault_fn fault_fn, void *data, struct vc_err *err);
+
 /* The same without the BAT: @usage has header section, log and regions alone. */
 int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
 			  struct vc_err *err);

@@ -60,6 +60,10 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "check", NULL, cmd_check, "IMAGE", "check an image and its chain",
 	  "      --no-chain           only the image itself\n"
+	  "      --repair             mend what has one right answer, in the image itself\n"
+	  "      --undo-file FILE     what was before goes there, default IMAGE.undo\n"
+	  "      --undo FILE          take a repair back, and nothing else\n"
+	  "  -v, --verbose            tell also what is legal but odd\n"
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
