@@ -216,3 +216,21 @@ test_check_repair_killed() {
 	END
 	each_write 'cp before bad.vhdx; rm -f bad.vhdx.undo' 'sh ./right' check --repair bad.vhdx
 }
+
+test_dump() {
+	image base.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M"}'
+	image a.vhdx '{"size": "16M", "block_size": "2M", "parent": "base.vhdx",
+		"order": "up", "blocks": {"0": {"state": 7, "sectors": [[0, 5], [9, 100]],
+		"fill": {"tag": "secret"}}, "1-3": {"state": 6, "fill": {"tag": "secret"}},
+		"6": 2}, "dirty": {}}'
+	unchanged vc 0 dump a.vhdx
+	! grep -q 73656372 out || fail "there is data in it"
+	same "$(json 'j["disk"]["type"], j["disk"]["log-replayed"], j["errors"]')" \
+		"('differencing', True, [])"
+	same "$(json '[(r["first"], r["count"], r["state"]) for r in j["bat"]["blocks"]]')" \
+		'[(0, 1, 7), (1, 3, 6), (4, 2, 0), (6, 1, 2), (7, 1, 0)]'
+	same "$(json 'j["bat"]["bitmaps"][0]["bits"]')" '[[0, 5], [9, 100]]'
+	same "$(json 'sum(e["valid"] for e in j["log"]) > 0')" True
+	raw base.img 2M
+	unchanged refused 4 'not a VHDX' dump base.img
+}

@@ -21,6 +21,10 @@ image_case() {
 		image_said check --repair bad.vhdx
 		image_said check -v bad.vhdx
 	} >../said
+	# Whatever is wrong: what there is can be dumped.
+	unchanged vc 0 dump bad.vhdx
+	json 'len(j["headers"]), len(j["region-tables"])' >../parts
+	same "$(cat ../parts)" '(2, 2)'
 	[ -z "${UPDATE_IMAGES-}" ] || cp ../said "$dir/expect"
 	diff "$dir/expect" ../said || fail "check says something else"
 	# Nobody else sees more, once it is repaired.

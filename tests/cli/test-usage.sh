@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 verbs='create open close status list info table recover check reset remove protect unprotect
-	set'
+	set dump'
 
 test_version() {
 	local v
@@ -44,7 +44,7 @@ test_usage_errors() {
 		[ -s err ] || fail "no message"
 		vc 1 "$verb" a b c d
 	done
-	for verb in create open close info table recover check reset remove protect unprotect set; do
+	for verb in create open close info table recover check reset remove protect unprotect set dump; do
 		refused 1 'need' "$verb"
 	done
 }

@@ -47,6 +47,8 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "recover", NULL, cmd_recover, "IMAGE", "replay the log of an image that was not closed",
 	  HELP_JSON HELP_HELP },
+	{ "dump", NULL, cmd_dump, "IMAGE", "print all metadata, for a report of a bug",
+	  HELP_JSON HELP_HELP },
 	{ "reset", NULL, cmd_reset, "NAME|DELTA", "make a delta empty again",
 	  HELP_JSON HELP_HELP },
 	{ "remove", NULL, cmd_remove, "DELTA", "remove a delta, never its base",
