@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Who stands on a base: see children.h. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <fts.h>
 #include <stdio.h>
@@ -397,47 +396,30 @@ nomem:
 	return NULL;
 }
 
-/* May this be an image that has a parent?  Saves to open all that is none. */
-static bool vc_may_be_child(const char *path, struct stat *st, bool *unread)
-{
-	char buf[8];
-	bool may = false;
-	int fd;
-
-	/* Not to be caught by a FIFO that was put there since. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	*unread = fd < 0 && errno != ENOENT && errno != ENXIO;
-	if (fd < 0)
-		return false;
-	if (!fstat(fd, st) && (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)) &&
-	    pread(fd, buf, sizeof(buf), 0) == sizeof(buf))
-		may = !memcmp(buf, VHDX_IDENTIFIER_SIGNATURE, sizeof(buf));
-	close(fd);
-	return may;
-}
-
 /* Look at one file.  Return: -ENOMEM, or 0 whatever it was. */
 static int vc_find_file(struct vc_finder *finder, const char *path)
 {
+	enum vc_format format = VC_FORMAT_RAW;
 	struct vc_image *image;
 	struct vc_child *child;
 	struct vc_err ignored;
 	struct stat st;
-	bool unread;
-	int ret = 0;
+	int ret;
 
-	if (!vc_may_be_child(path, &st, &unread)) {
-		finder->result->nr_unread += unread;
+	ret = vc_image_peek(path, &format, &st);
+	if (ret && ret != -ENOENT && ret != -EINVAL && ret != -ENXIO)
+		finder->result->nr_unread++;
+	if (ret || format == VC_FORMAT_RAW)
 		return 0;
-	}
+	if (st.st_dev == finder->base->file.dev && st.st_ino == finder->base->file.ino)
+		return 0;
 	if (vc_child_known(finder->result, path, &st))
 		return 0;
 	if (vc_image_open(&image, path, VC_IMAGE_REPLAY, NULL, &ignored)) {
 		finder->result->nr_unread++;
 		return 0;
 	}
-	if (image->meta.has_parent && !vc_file_same(&image->file, &finder->base->file) &&
-	    vc_chain_leads_to(image, finder->base)) {
+	if (image->meta.has_parent && vc_chain_leads_to(image, finder->base)) {
 		child = vc_child_new(finder, image->file.real, &st);
 		if (child)
 			child->mismatch = vc_chain_check_parent(image, finder->base, &ignored);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What a chain reads as: see disk.h. */
+#define _GNU_SOURCE
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "disk.h"
 
 /* Bytes of a sector bitmap that are read at once: 256 MiB of disk or more. */
 #define VC_WINDOW	65536U
+
+/* A hole in a file that is shorter is not worth a run of its own. */
+#define VC_HOLE_MIN	65536U
 
 enum vc_run_kind {
 	VC_RUN_BELOW,		/* the layer below must be asked */
@@ -27,6 +32,9 @@ struct vc_run {
  * @run: the last answer: who goes through the disk in order asks about it again and
  *	 again while layers below change
  * @window: a piece of a bitmap block, from file offset @window_at on
+ * @hole_start: with @hole_end, a part of the file that is a hole, or (@is_hole is not
+ *		set) holds data
+ * @hole_end: see there
  */
 struct vc_disk_layer {
 	const struct vc_image *image;
@@ -36,6 +44,9 @@ struct vc_disk_layer {
 	struct vc_run run;
 	u8 *window;
 	u64 window_at;
+	u64 hole_start;
+	u64 hole_end;
+	bool is_hole;
 };
 
 struct vc_disk {
@@ -199,6 +210,47 @@ static void vc_piece_cut(const struct vc_image *image, struct vc_run *run)
 		run->end = run->start + left;
 }
 
+/* What the file system knows about the file at @place. */
+static void vc_layer_ask_hole(struct vc_disk_layer *layer, u64 place)
+{
+	const struct vc_file *file = &layer->image->file;
+	off_t next;
+
+	layer->hole_start = place;
+	layer->hole_end = ~0ULL;
+	layer->is_hole = false;
+	/* A replayed log may fill holes, and a device has none that it tells of. */
+	if (file->is_block || layer->image->overlay)
+		return;
+	next = lseek(file->fd, place, SEEK_DATA);
+	if (next < 0 && errno != ENXIO)
+		return;
+	layer->is_hole = next < 0 || (u64)next > place;
+	if (!layer->is_hole)
+		next = lseek(file->fd, place, SEEK_HOLE);
+	if (next >= 0)
+		layer->hole_end = next;
+}
+
+/* Data in a hole of the file is zeros. */
+static void vc_piece_hole(struct vc_disk_layer *layer, struct vc_run *run)
+{
+	u64 length;
+
+	if (run->kind != VC_RUN_DATA)
+		return;
+	if (run->place < layer->hole_start || run->place >= layer->hole_end)
+		vc_layer_ask_hole(layer, run->place);
+	length = (layer->hole_end - run->place) & ~511ULL;
+	/* One sector that is both is data. */
+	if (!length)
+		length = 512;
+	else if (layer->is_hole && length >= VC_HOLE_MIN)
+		run->kind = VC_RUN_ZERO;
+	if (run->end - run->start > length)
+		run->end = run->start + length;
+}
+
 /* What the layer says at @offset, for as far as that is easily said. */
 static int vc_layer_piece(struct vc_disk_layer *layer, u64 offset, struct vc_run *run,
 			  struct vc_err *err)
@@ -213,10 +265,13 @@ static int vc_layer_piece(struct vc_disk_layer *layer, u64 offset, struct vc_run
 	} else if (layer->image->format == VC_FORMAT_RAW) {
 		run->kind = VC_RUN_DATA;
 		run->place = offset;
+		vc_piece_hole(layer, run);
 	} else {
 		ret = vc_piece_vhdx(layer, run, err);
-		if (!ret)
+		if (!ret) {
 			vc_piece_cut(layer->image, run);
+			vc_piece_hole(layer, run);
+		}
 	}
 	return ret;
 }

@@ -14,7 +14,7 @@
 struct vc_disk;
 
 enum vc_extent_kind {
-	VC_EXTENT_ZERO,		/* reads as zeros; @layer says so (ZERO, or its end) */
+	VC_EXTENT_ZERO,		/* reads as zeros; @layer says so */
 	VC_EXTENT_ABSENT,	/* the same, because no layer has it */
 	VC_EXTENT_DATA,
 };
@@ -23,7 +23,8 @@ enum vc_extent_kind {
  * struct vc_extent - a run of the disk with one source
  * @offset: on the disk, bytes
  * @length: bytes, a multiple of 512 (but for the end of a raw image that is none)
- * @kind: what
+ * @kind: what; zeros are a block that is called so, a hole in the file, or what lies
+ *	  behind the end of a layer or file
  * @layer: index in the chain; VC_EXTENT_ABSENT: the last layer that was asked
  * @place: VC_EXTENT_DATA: byte offset in that layer's file.  The last sector may be cut
  *	   short by the end of the file; what is missing is zeros.  What a log that was

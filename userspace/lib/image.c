@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* One image: see image.h. */
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "image.h"
 #include "log.h"
@@ -208,6 +211,36 @@ static int vc_image_load(struct vc_image *image, unsigned int flags, struct vc_e
 		ret = vc_image_load_metadata(image, err);
 	if (!ret)
 		ret = vc_image_check_bat_region(image, err);
+	return ret;
+}
+
+static int vc_peek(int fd, enum vc_format *format, struct stat *st)
+{
+	u8 buf[8];
+	ssize_t n;
+
+	if (fstat(fd, st))
+		return -errno;
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return -EINVAL;
+	n = pread(fd, buf, sizeof(buf), 0);
+	if (n < 0)
+		return -errno;
+	*format = VC_FORMAT_RAW;
+	if (n == sizeof(buf) && !memcmp(buf, VHDX_IDENTIFIER_SIGNATURE, sizeof(buf)))
+		*format = VC_FORMAT_VHDX;
+	return 0;
+}
+
+int vc_image_peek(const char *path, enum vc_format *format, struct stat *st)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = vc_peek(fd, format, st);
+	close(fd);
 	return ret;
 }
 

@@ -6,6 +6,7 @@
 #include "file.h"
 #include "locator.h"
 
+struct stat;
 struct vc_overlay;
 
 enum vc_format {
@@ -62,6 +63,18 @@ struct vc_image {
 int vc_image_open(struct vc_image **result, const char *path, unsigned int flags,
 		  const struct vc_fence *fence, struct vc_err *err);
 void vc_image_close(struct vc_image *image);
+
+/**
+ * vc_image_peek() - does a path have the signature of an image?
+ * @path: where
+ * @format: result; VC_FORMAT_RAW if there is no signature
+ * @st: result: what is there
+ *
+ * Never hangs, and reads a sector or two only.
+ * Return: 0 or a negative errno, without a message; -EINVAL if it is neither a file nor
+ * a block device.
+ */
+int vc_image_peek(const char *path, enum vc_format *format, struct stat *st);
 
 /* Read all again through the same descriptor, after the file has changed. */
 int vc_image_reload(struct vc_image *image, unsigned int flags, struct vc_err *err);

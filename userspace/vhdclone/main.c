@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 
-#include "vhdclone.h"
+#include "tree-view.h"
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
@@ -67,6 +67,22 @@ static const struct command commands[] = {
 	  "      --undo FILE          take a repair back, and nothing else\n"
 	  "  -v, --verbose            tell also what is legal but odd\n"
 	  HELP_BASE HELP_BASE_DIR
+	  "  -q, --quiet              print nothing, just exit with the code\n"
+	  HELP_JSON HELP_HELP },
+	{ "chain", NULL, cmd_chain, "IMAGE", "show what an image stands on",
+	  HELP_BASE HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
+	{ "children", NULL, cmd_children, "BASE [DIR...]", "show what stands on an image",
+	  HELP_TREE_VIEW HELP_HELP },
+	{ "scan", NULL, cmd_scan, "DIR...", "show all images in directories and what they stand on",
+	  HELP_BASE_DIR HELP_TREE_VIEW HELP_HELP },
+	{ "map", NULL, cmd_map, "IMAGE", "show where each part of the disk comes from",
+	  HELP_BASE HELP_BASE_DIR
+	  "      --json               print JSON, as 'qemu-img map --output=json' does\n"
+	  HELP_HELP },
+	{ "compare", NULL, cmd_compare, "A B",
+	  "tell whether two images read the same",
+	  "      --strict             the virtual sizes must be the same, too\n"
+	  HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },
 };

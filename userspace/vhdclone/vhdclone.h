@@ -52,6 +52,11 @@ int cmd_reset(const struct command *cmd, int argc, char **argv);
 int cmd_set(const struct command *cmd, int argc, char **argv);
 int cmd_dump(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
+int cmd_chain(const struct command *cmd, int argc, char **argv);
+int cmd_children(const struct command *cmd, int argc, char **argv);
+int cmd_scan(const struct command *cmd, int argc, char **argv);
+int cmd_map(const struct command *cmd, int argc, char **argv);
+int cmd_compare(const struct command *cmd, int argc, char **argv);
 
 /* ---- options ------------------------------------------------------------------ */
 
