@@ -3,7 +3,7 @@
 
 # Verbs that want at least one argument, and all others.
 needing='create open close info table recover check chain children scan map dump
-	reset remove protect unprotect set'
+	reset remove protect unprotect set resize compact'
 verbs="$needing status list compare"
 
 test_version() {

@@ -504,6 +504,20 @@ u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usag
 	return size < limit ? size : limit;
 }
 
+void vc_image_punch_free(const struct vc_image *image, const struct vc_usage *usage)
+{
+	u64 end;
+	u64 mib;
+
+	for (mib = 0; mib < usage->claims.nr_mib; mib = end + 1) {
+		for (end = mib; end < usage->claims.nr_mib && !vc_usage_taken(usage, end);)
+			end++;
+		if (end > mib)
+			vc_file_punch(&image->file, mib << VHDX_MIB_SHIFT,
+				      (end - mib) << VHDX_MIB_SHIFT);
+	}
+}
+
 int vc_image_trim(struct vc_image *image, u64 *cut, struct vc_err *err)
 {
 	struct vc_usage usage;

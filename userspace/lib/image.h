@@ -152,6 +152,12 @@ u64 vc_image_full_size(const struct vc_image *image, const struct vc_usage *usag
  */
 u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usage);
 
+/*
+ * Give back what is not used, as far as file system or device can.  @usage is of all
+ * that is to stay.
+ */
+void vc_image_punch_free(const struct vc_image *image, const struct vc_usage *usage);
+
 /**
  * vc_image_trim() - cut a file to its used length
  * @image: open for writing, its log empty

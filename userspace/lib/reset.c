@@ -15,16 +15,6 @@ static u64 vc_space_taken(const struct vc_file *file)
 	return file->is_block || fstat(file->fd, &st) ? 0 : (u64)st.st_blocks * 512;
 }
 
-/* The next range of whole MiB, at @mib or behind it, in which no structure lies. */
-static u64 vc_next_free(const struct vc_usage *usage, u64 mib, u64 *end)
-{
-	while (mib < usage->claims.nr_mib && vc_usage_taken(usage, mib))
-		mib++;
-	for (*end = mib; *end < usage->claims.nr_mib && !vc_usage_taken(usage, *end);)
-		++*end;
-	return mib;
-}
-
 /*
  * Nothing refers to any block now.  What cannot be given back is written over by and
  * by, which is no error.
@@ -32,19 +22,12 @@ static u64 vc_next_free(const struct vc_usage *usage, u64 mib, u64 *end)
 static int vc_reset_release(struct vc_image *image, bool open, struct vc_err *err)
 {
 	struct vc_usage usage;
-	u64 cut = 0;
-	u64 mib = 0;
-	u64 end;
+	u64 cut;
 	int ret;
 
 	ret = vc_image_walk_regions(image, &usage, err);
-	while (!ret && mib < usage.claims.nr_mib) {
-		mib = vc_next_free(&usage, mib, &end);
-		if (end > mib)
-			vc_file_punch(&image->file, mib << VHDX_MIB_SHIFT,
-				      (end - mib) << VHDX_MIB_SHIFT);
-		mib = end;
-	}
+	if (!ret)
+		vc_image_punch_free(image, &usage);
 	/* An open clone needs its room. */
 	cut = usage.end;
 	vc_usage_free(&usage);

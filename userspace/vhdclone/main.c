@@ -47,6 +47,12 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "recover", NULL, cmd_recover, "IMAGE", "replay the log of an image that was not closed",
 	  HELP_JSON HELP_HELP },
+	{ "resize", NULL, cmd_resize, "IMAGE [+|-]SIZE", "make a disk larger or smaller",
+	  "      --cut-data           a smaller disk may lose what is behind its new end\n"
+	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
+	{ "compact", NULL, cmd_compact, "IMAGE", "make the file of an image as small as can be",
+	  "      --dedup-parent       drop blocks that read the same without them\n"
+	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
 	{ "dump", NULL, cmd_dump, "IMAGE", "print all metadata, for a report of a bug",
 	  HELP_JSON HELP_HELP },
 	{ "reset", NULL, cmd_reset, "NAME|DELTA", "make a delta empty again",

@@ -50,6 +50,8 @@ int cmd_unprotect(const struct command *cmd, int argc, char **argv);
 int cmd_remove(const struct command *cmd, int argc, char **argv);
 int cmd_reset(const struct command *cmd, int argc, char **argv);
 int cmd_set(const struct command *cmd, int argc, char **argv);
+int cmd_resize(const struct command *cmd, int argc, char **argv);
+int cmd_compact(const struct command *cmd, int argc, char **argv);
 int cmd_dump(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
 int cmd_chain(const struct command *cmd, int argc, char **argv);
