@@ -240,3 +240,24 @@ test_set_killed() {
 	END
 	each_write 'cp good delta.vhdx' 'sh ./right' set --disk-id new delta.vhdx
 }
+
+test_info_expects() {
+	local data
+	pair
+	vc 0 create delta.vhdx child.vhdx
+	data=$(guid base.vhdx data-write-guid)
+	same "$(json 'j["expects"]')" None
+	same "$(guid delta.vhdx expects)" "$data"
+	vc 0 info delta.vhdx
+	has "^expects of its parent: $data"
+	vc 0 info --children base.vhdx
+	has "^children: .*delta.vhdx expects $data\$"
+	vc 0 info --children --json delta.vhdx
+	same "$(json '[(c["path"][-10:], c["expects"] == j["data-write-guid"], c["mismatch"])
+		for c in j["children"]]')" "[('child.vhdx', True, False)]"
+	vc 0 info --children child.vhdx
+	has '^children: *none found'
+	set_field base.vhdx headers.data_write_guid=11111111-2222-3333-4444-555555555555
+	vc 0 info --children base.vhdx
+	has "delta.vhdx expects $data: NOT this image"
+}

@@ -40,6 +40,7 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "info", NULL, cmd_info, "IMAGE", "show what an image says about itself",
 	  "      --chain              and the same for all below it\n"
+	  "      --children           and who stands on it, and what they expect\n"
 	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
 	{ "table", NULL, cmd_table, "IMAGE", "print the line that dmsetup create needs",
 	  HELP_BASE HELP_BASE_DIR
