@@ -436,7 +436,7 @@ test_open_at_once() {
 # ---- reset of an open clone ------------------------------------------------------
 
 test_open_reset() {
-	local before id
+	local before size
 	files
 	vc 0 open clone.vhdx
 	head -c 2M /dev/urandom >new
@@ -520,7 +520,7 @@ test_protect_device() {
 	vc 0 unprotect "$loop"
 	vc 0 create base.vhdx "$loop"
 	refused 4 'a block device, cannot be removed' remove "$loop"
-	vc 0 open "$loop" dev
+	vc 0 open --base base.vhdx "$loop" dev
 	head -c 1M /dev/urandom >new
 	dd if=new of=/dev/mapper/dev bs=1M seek=1 conv=fsync status=none
 	vc 0 reset dev
@@ -528,7 +528,7 @@ test_protect_device() {
 	dd if=new of=/dev/mapper/dev bs=1M seek=1 conv=fsync status=none
 	vc 0 close dev
 	vc 0 reset "$loop"
-	vc 0 open "$loop" dev
+	vc 0 open --base base.vhdx "$loop" dev
 	same_content /dev/mapper/dev base.raw
 	vc 0 close dev
 	losetup -d "$loop"

@@ -374,7 +374,7 @@ static void vc_check_stale(struct vc_checker *checker, u32 chunk, const u8 *bits
 		return;
 	vc_found(checker, VC_FOUND_STALE_BITS, VC_HINT, checker->bitmap_place[chunk])->number =
 		chunk;
-	vc_find(checker, "%llu bits are set of blocks that are not partially present (chunk %u)",
+	vc_find(checker, "%llu bits are set of blocks that do not use them (chunk %u)",
 		set, chunk);
 }
 
@@ -473,7 +473,7 @@ static void vc_check_log_targets(struct vc_checker *checker)
 		    !vc_usage_taken(&checker->check->usage, offset >> VHDX_MIB_SHIFT))
 			continue;
 		vc_found(checker, VC_FOUND_LOG, VC_CORRUPT, offset)->length = length;
-		vc_find(checker, "the log would write %llu bytes on the data of a block (offset %llu)",
+		vc_find(checker, "the log would write %llu bytes on a block (offset %llu)",
 			length, offset);
 	}
 }

@@ -6,7 +6,7 @@
 
 #include "protect.h"
 
-#define VC_MODE_WRITE	(S_IWUSR | S_IWGRP | S_IWOTH)
+#define VC_MODE_WRITE	0222
 
 int vc_protection(const struct vc_file *file, struct vc_protection *state,
 		  struct vc_err *err)
@@ -32,18 +32,19 @@ int vc_protection(const struct vc_file *file, struct vc_protection *state,
 	return 0;
 }
 
+/* Return: 0, or a negative errno without a message; -EOPNOTSUPP: there is no such flag. */
 static int vc_set_immutable(const struct vc_file *file, bool immutable)
 {
 	int flags;
 
 	if (ioctl(file->fd, FS_IOC_GETFLAGS, &flags))
-		return EOPNOTSUPP;
+		return -EOPNOTSUPP;
 	if (!(flags & FS_IMMUTABLE_FL) == !immutable)
 		return 0;
 	flags ^= FS_IMMUTABLE_FL;
 	if (!ioctl(file->fd, FS_IOC_SETFLAGS, &flags))
 		return 0;
-	return errno == ENOTTY ? EOPNOTSUPP : errno;
+	return errno == ENOTTY ? -EOPNOTSUPP : -errno;
 }
 
 static int vc_protect_device(const struct vc_file *file, bool protect, struct vc_err *err)
@@ -66,7 +67,7 @@ static int vc_protect_mode(const struct vc_file *file, mode_t mode, struct vc_er
 int vc_protect(const struct vc_file *file, bool protect, struct vc_protection *state,
 	       struct vc_err *err)
 {
-	int errnum;
+	int flag = 0;
 	int ret;
 
 	ret = vc_protection(file, state, err);
@@ -77,17 +78,16 @@ int vc_protect(const struct vc_file *file, bool protect, struct vc_protection *s
 		return ret ? ret : vc_protection(file, state, err);
 	}
 	/* An immutable file has a mode that nobody can change. */
-	errnum = 0;
 	if (!protect) {
-		errnum = vc_set_immutable(file, false);
-		if (errnum && errnum != EOPNOTSUPP)
-			return vc_error_sys(err, errnum, file->path,
+		flag = vc_set_immutable(file, false);
+		if (flag && flag != -EOPNOTSUPP)
+			return vc_error_sys(err, -flag, file->path,
 					    "cannot clear the immutable flag");
-		ret = vc_protect_mode(file, state->mode | S_IWUSR, err);
+		ret = vc_protect_mode(file, state->mode | 0200, err);
 	} else if (!state->immutable) {
 		ret = vc_protect_mode(file, state->mode & ~VC_MODE_WRITE, err);
 		if (!ret)
-			errnum = vc_set_immutable(file, true);
+			flag = vc_set_immutable(file, true);
 	} else if (state->mode & VC_MODE_WRITE) {
 		return vc_error(err, EPERM, file->path,
 				"immutable, but of mode %04o: 'chattr -i' it, then protect it again",
@@ -96,6 +96,6 @@ int vc_protect(const struct vc_file *file, bool protect, struct vc_protection *s
 	if (!ret)
 		ret = vc_protection(file, state, err);
 	if (!ret)
-		state->immutable_errno = errnum;
+		state->immutable_errno = -flag;
 	return ret;
 }

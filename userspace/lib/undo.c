@@ -7,8 +7,8 @@
 #include "undo.h"
 
 #define VC_UNDO_MAGIC	"vhdclone undo 1\n"
-#define VC_UNDO_ZEROS	(1ULL << 63)
-#define VC_UNDO_PIECE	(1U << 20)
+#define VC_UNDO_ZEROS	0x8000000000000000ULL
+#define VC_UNDO_PIECE	0x100000U
 
 struct vc_undo_head {
 	u8 magic[16];

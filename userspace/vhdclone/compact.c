@@ -52,9 +52,10 @@ static int compact_report(const char *path, bool as_json, const struct vc_compac
 
 	if (!as_json) {
 		print_clean(stdout, path);
-		printf(": %s, was %s; dropped %u blocks of zeros, %u for the parent's, %u bitmap blocks; moved %u\n",
+		printf(": %s, was %s; dropped %u blocks of zeros, %u for the parent's, ",
 		       vc_size_format(done->new_size, now), vc_size_format(done->old_size, old),
-		       done->nr_zero, done->nr_same, done->nr_bitmaps, done->nr_moved);
+		       done->nr_zero, done->nr_same);
+		printf("%u bitmap blocks; moved %u\n", done->nr_bitmaps, done->nr_moved);
 		return finish_stdout(VC_EXIT_OK);
 	}
 	json = json_new();

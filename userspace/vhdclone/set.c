@@ -23,6 +23,7 @@ static int set_disk_id(const char *path, const struct vhdx_guid *id,
 {
 	struct vc_change *change;
 	struct vc_image *image;
+	struct vc_usage usage;
 	u64 offset;
 	int ret;
 
@@ -32,7 +33,10 @@ static int set_disk_id(const char *path, const struct vhdx_guid *id,
 	*old = image->meta.virtual_disk_id;
 	offset = image->regions.metadata.offset +
 		 image->items[VHDX_ITEM_VIRTUAL_DISK_ID].offset;
-	if (vhdx_guid_equal(old, id))
+	/* One that is broken is better left as it is. */
+	ret = vc_image_walk(image, &usage, NULL, NULL, err);
+	vc_usage_free(&usage);
+	if (ret || vhdx_guid_equal(old, id))
 		goto out;
 	ret = vc_change_begin(&change, image, err);
 	if (!ret)
