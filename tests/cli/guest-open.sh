@@ -481,3 +481,105 @@ test_open_clones_are_seen() {
 	vc 0 close two
 	nothing_left
 }
+
+# ---- reset of an open clone ------------------------------------------------------
+
+test_open_reset() {
+	local before size
+	files
+	vc 0 open clone.vhdx
+	head -c 2M /dev/urandom >new
+	dd if=new of=/dev/mapper/clone bs=1M seek=1 conv=fsync status=none
+	before=$(stat -c %b clone.vhdx)
+	size=$(stat -c %s clone.vhdx)
+	vc 0 reset clone
+	same "$(cat out err)" ''
+	same_content /dev/mapper/clone base.raw
+	[ "$(stat -c %b clone.vhdx)" -lt "$before" ] || fail "no space came free"
+	same "$(stat -c %s clone.vhdx)" "$size" "room of the open clone"
+	# It goes on: written again, reset by path and by device, closed.
+	cp base.raw expected.raw
+	dd if=new of=/dev/mapper/clone bs=512 seek=7 conv=fsync status=none
+	dd if=new of=expected.raw bs=512 seek=7 conv=notrunc status=none
+	same_content /dev/mapper/clone expected.raw
+	vc 0 reset --json clone.vhdx
+	has '"name": "clone"'
+	same_content /dev/mapper/clone base.raw
+	vc 0 reset /dev/mapper/clone
+	dd if=new of=/dev/mapper/clone bs=512 seek=7 conv=fsync status=none
+	vc 0 close clone
+	vc 0 check clone.vhdx
+	"$VHDX" compare expected.raw clone.vhdx base.vhdx
+	nothing_left
+}
+
+test_open_reset_refused() {
+	files
+	refused 4 'no such clone' reset clone
+	vc 0 open clone.vhdx
+	mke2fs -q /dev/mapper/clone
+	mkdir mnt
+	mount /dev/mapper/clone mnt
+	echo precious >mnt/file
+	refused 5 "mounted on $PWD/mnt" reset clone
+	refused 5 "mounted on $PWD/mnt" reset clone.vhdx
+	same "$(cat mnt/file)" precious
+	umount mnt
+	exec 9</dev/mapper/clone
+	refused 5 'open 1 times' reset clone
+	exec 9<&-
+	dmsetup suspend clone
+	refused 5 'suspended by somebody' reset clone
+	dmsetup resume clone
+	mount /dev/mapper/clone mnt
+	same "$(cat mnt/file)" precious
+	umount mnt
+	# Nothing else touches the file of an open clone.
+	for verb in remove compact 'resize +1G' 'set --disk-id new' 'check --repair'; do
+		# shellcheck disable=SC2086
+		set -- $verb
+		case $1 in
+		resize)	refused 5 'delta of the open clone' resize clone.vhdx +1G ;;
+		check)	refused 1 'delta of the open clone' check --repair clone.vhdx ;;
+		*)	refused 5 'delta of the open clone' "$@" clone.vhdx ;;
+		esac
+	done
+	refused 5 'delta of the open clone' protect clone.vhdx
+	vc 0 protect base.vhdx
+	vc 0 close clone
+	vc 0 open clone.vhdx
+	vc 0 close clone
+	vc 0 unprotect base.vhdx
+	vc 0 open -r clone.vhdx
+	refused 2 'read-only' reset clone
+	vc 0 close clone
+	nothing_left
+}
+
+# A block device that is read-only, and a delta on one.
+test_protect_device() {
+	local loop
+	files
+	truncate -s 64M disk
+	loop=$(losetup -f --show disk)
+	vc 0 protect --json "$loop"
+	has '"read-only": true'
+	same "$(blockdev --getro "$loop")" 1
+	refused 2 'read-only' create --type dynamic --size 8M "$loop"
+	vc 0 unprotect "$loop"
+	vc 0 create base.vhdx "$loop"
+	refused 4 'a block device, cannot be removed' remove "$loop"
+	vc 0 open --base base.vhdx "$loop" dev
+	head -c 1M /dev/urandom >new
+	dd if=new of=/dev/mapper/dev bs=1M seek=1 conv=fsync status=none
+	vc 0 reset dev
+	same_content /dev/mapper/dev base.raw
+	dd if=new of=/dev/mapper/dev bs=1M seek=1 conv=fsync status=none
+	vc 0 close dev
+	vc 0 reset "$loop"
+	vc 0 open --base base.vhdx "$loop" dev
+	same_content /dev/mapper/dev base.raw
+	vc 0 close dev
+	losetup -d "$loop"
+	nothing_left
+}

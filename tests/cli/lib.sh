@@ -84,3 +84,17 @@ raw() {
 	truncate -s "$2" "$1"
 	"$VHDX" tag raw 0 256 | dd of="$1" conv=notrunc status=none
 }
+
+# each_write(restore, check, argument...): the tool, killed before and torn in the middle
+# of each call that changes anything; restore and check are for the shell
+each_write() {
+	local restore=$1 check=$2 mode
+	shift 2
+	[ -x "${INJECT_EACH:=$TOP/tests/inject/each}" ] || skip "no tests/inject"
+	for mode in kill tear; do
+		ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 "$INJECT_EACH" -m $mode \
+			-r "$restore" -c "$check" -- "$VHDCLONE" "$@" >each.log 2>&1 ||
+			{ cat each.log; fail "$mode"; }
+		grep -E '^[1-9][0-9]* runs' each.log || { cat each.log; fail "no runs"; }
+	done
+}

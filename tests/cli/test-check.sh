@@ -161,3 +161,76 @@ test_check_other_creators() {
 		vc 0 check $name.vhdx
 	done
 }
+
+# bad.vhdx: a bit of all that can be repaired
+mendable() {
+	image base.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M"}'
+	image bad.vhdx '{"size": "16M", "block_size": "2M", "parent": "base.vhdx",
+		"bitmaps": [0], "blocks": {"1-3": {"state": 6, "fill": {"tag": "x"}}}}'
+	set_field bad.vhdx 'block[2]=0' 'block[5]=0x6400002' 'region1.signature=nope'
+	set_field --no-crc bad.vhdx header1.seq=5
+}
+
+test_check_repair() {
+	mendable
+	cp bad.vhdx before
+	vc 0 check --repair --json bad.vhdx
+	same "$(json 'j["repaired"], j["undo-file"], j["exit-code"], j["findings"]')" \
+		"(5, 'bad.vhdx.undo', 0, [])"
+	same "$(json 'sorted(f["kind"] for f in j["repairs"])')" \
+		"['header-copy', 'leak', 'region-table-copy', 'unused-bitmap', 'unused-place']"
+	"$VHDX" check --clean --quiet bad.vhdx
+	unchanged refused 1 'exists' check --repair -q before --undo-file bad.vhdx.undo
+	cp bad.vhdx after
+	vc 0 check --undo bad.vhdx.undo bad.vhdx
+	cmp bad.vhdx before || fail "not what it was"
+	# Not for another image, nor after a change, nor when damaged.
+	unchanged refused 1 'another image' check --undo bad.vhdx.undo base.vhdx
+	cp after bad.vhdx
+	vc 0 set --disk-id new bad.vhdx
+	unchanged refused 1 'written to since' check --undo bad.vhdx.undo bad.vhdx
+	cp after bad.vhdx
+	set_field bad.vhdx.undo bytes@200=11
+	unchanged refused 1 'checksum' check --undo bad.vhdx.undo bad.vhdx
+	unchanged refused 1 'not an undo file' check --undo base.vhdx bad.vhdx
+	# Nothing to do: no undo file.
+	rm bad.vhdx.undo
+	unchanged vc 0 check --repair bad.vhdx
+	refused 1 'for --repair only' check --undo-file x bad.vhdx
+	chmod 444 bad.vhdx
+	unchanged refused 1 'protected' check --repair bad.vhdx
+}
+
+# What is left can be repaired, and can be taken back, wherever it was killed.
+test_check_repair_killed() {
+	mendable
+	cp bad.vhdx before
+	cat >right <<-'END'
+		cp bad.vhdx copy.vhdx
+		"$VHDCLONE" recover copy.vhdx >/dev/null || exit 1
+		"$VHDCLONE" check --repair --undo-file other.undo copy.vhdx >/dev/null || exit 1
+		rm -f other.undo
+		"$VHDX" check --clean --quiet copy.vhdx || exit 1
+		cmp -s bad.vhdx before && exit
+		"$VHDCLONE" check --undo bad.vhdx.undo bad.vhdx && cmp bad.vhdx before
+	END
+	each_write 'cp before bad.vhdx; rm -f bad.vhdx.undo' 'sh ./right' check --repair bad.vhdx
+}
+
+test_dump() {
+	image base.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M"}'
+	image a.vhdx '{"size": "16M", "block_size": "2M", "parent": "base.vhdx",
+		"order": "up", "blocks": {"0": {"state": 7, "sectors": [[0, 5], [9, 100]],
+		"fill": {"tag": "secret"}}, "1-3": {"state": 6, "fill": {"tag": "secret"}},
+		"6": 2}, "dirty": {}}'
+	unchanged vc 0 dump a.vhdx
+	! grep -q 73656372 out || fail "there is data in it"
+	same "$(json 'j["disk"]["type"], j["disk"]["log-replayed"], j["errors"]')" \
+		"('differencing', True, [])"
+	same "$(json '[(r["first"], r["count"], r["state"]) for r in j["bat"]["blocks"]]')" \
+		'[(0, 1, 7), (1, 3, 6), (4, 2, 0), (6, 1, 2), (7, 1, 0)]'
+	same "$(json 'j["bat"]["bitmaps"][0]["bits"]')" '[[0, 5], [9, 100]]'
+	same "$(json 'sum(e["valid"] for e in j["log"]) > 0')" True
+	raw base.img 2M
+	unchanged refused 4 'not a VHDX' dump base.img
+}

@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-verbs='create open close status list info table recover check chain children scan map
-	compare'
+# Verbs that want at least one argument, and all others.
+needing='create open close info table recover check chain children scan map dump
+	reset remove protect unprotect set resize compact'
+verbs="$needing status list compare"
 
 test_version() {
 	local v
@@ -49,8 +51,7 @@ test_usage_errors() {
 		esac
 		vc 1 "$verb" a b c d
 	done
-	for verb in create open close info table recover check chain \
-		children scan map; do
+	for verb in $needing; do
 		refused 1 'need' "$verb"
 	done
 }
@@ -94,4 +95,72 @@ test_list_without_clones() {
 	refused 4 'no such clone' status nothing
 	refused 4 'no such clone' close nothing
 	refused 1 "no column 'X'" list -o NAME,X
+}
+
+# A screen has 24 lines of 80 columns.
+test_help_fits() {
+	local verb
+	for verb in $verbs; do
+		vc 0 help "$verb"
+		[ "$(wc -l <out)" -le 23 ] || fail "help $verb: too long"
+		[ "$(wc -L <out)" -le 79 ] || fail "help $verb: too wide"
+	done
+}
+
+test_man_pages_are_whole() {
+	local page section
+	for verb in $verbs; do
+		page=$TOP/Documentation/man/vhdclone-$verb.8
+		for section in SYNOPSIS OPTIONS 'EXIT STATUS' EXAMPLES 'SEE ALSO'; do
+			grep -q "^.Sh $section" "$page" || fail "$verb: no $section"
+		done
+		vc 0 help "$verb"
+		! grep -q -- --json out || grep -qE '^.Sh JSON|json-version|qemu-img map' "$page" ||
+			fail "$verb: its JSON is not documented"
+		grep -q "vhdclone-$verb 8" "$TOP/Documentation/man/vhdclone.8" ||
+			fail "$verb is not in vhdclone.8"
+	done
+}
+
+# completes(word..., what should be offered): the last but one is completed
+completes() {
+	local want=${*: -1}
+	COMP_WORDS=("${@:1:$#-1}")
+	COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+	_vhdclone
+	same "$(printf '%s\n' "${COMPREPLY[@]}" | sort -u | tr '\n' ' ')" "$want " "${*:1:$#-1}"
+}
+
+test_completion() {
+	local verb
+	mkdir bin dir
+	ln -s "$VHDCLONE" bin/vhdclone
+	PATH=$PWD/bin:$PATH
+	# shellcheck source=userspace/completion/vhdclone
+	. "$TOP/userspace/completion/vhdclone"
+	for verb in $verbs; do
+		COMP_WORDS=(vhdclone "$verb")
+		COMP_CWORD=1
+		_vhdclone
+		[[ " ${COMPREPLY[*]} " == *" $verb "* ]] || fail "$verb is not offered"
+		COMP_WORDS=(vhdclone "$verb" -)
+		COMP_CWORD=2
+		_vhdclone
+		vc 0 help "$verb"
+		same "$(printf '%s\n' "${COMPREPLY[@]}" | grep ^-- | sort -u)" \
+			"$(grep -oE -- '(^|[ ,])--[a-z-]+' out | tr -d ' ,' | sort -u)" "$verb -"
+	done
+	: >a.vhdx
+	: >b.vhdx
+	: >c.txt
+	completes vhdclone che check
+	completes vhdclone help prot protect
+	completes vhdclone info '' 'a.vhdx b.vhdx bin dir'
+	completes vhdclone info b 'b.vhdx bin'
+	completes vhdclone info c c.txt
+	completes vhdclone create --type d 'differencing dynamic'
+	completes vhdclone info --base-dir '' 'bin dir'
+	completes vhdclone list -o NAME,SI NAME,SIZE
+	completes vhdclone chain -o P 'PARENT PATH PROBLEM'
+	completes vhdclone set --disk-id '' new
 }

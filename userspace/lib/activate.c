@@ -326,11 +326,7 @@ out:
 
 /* ---- closing ----------------------------------------------------------------------------- */
 
-/*
- * Open what is behind the written layer while the device still holds it: afterwards
- * nothing would say any more which file it was.
- */
-static int vc_close_find_delta(dev_t device, struct vc_image **image, struct vc_err *err)
+int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err)
 {
 	struct vc_loop_info info;
 	char *path = NULL;
@@ -363,7 +359,7 @@ static int vc_close_find_delta(dev_t device, struct vc_image **image, struct vc_
 	return ret;
 }
 
-static int vc_close_busy(const struct vc_dm_device *dev, struct vc_err *err)
+int vc_busy(const struct vc_dm_device *dev, struct vc_err *err)
 {
 	char users[512];
 
@@ -417,17 +413,17 @@ static int vc_close_device(const struct vc_dm_device *dev, const struct vc_table
 	int ret;
 
 	if (!table->read_only && table->nr &&
-	    vc_close_find_delta(device, &image, &why))
+	    vc_open_delta(device, &image, &why))
 		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
 
 	vc_device_users(dev->device, users, sizeof(users));
 	/* Somebody known will not let go; others, such as udev, may in a moment. */
 	if (!deferred && users[0])
-		ret = vc_close_busy(dev, err);
+		ret = vc_busy(dev, err);
 	else
 		ret = vc_dm_remove(dev->name, deferred, err);
 	if (ret == -EBUSY)
-		vc_close_busy(dev, err);
+		vc_busy(dev, err);
 	if (!ret && deferred && !vc_dm_get(dev->name, &left, &why)) {
 		closed->deferred = true;
 		vc_dm_put(&left);

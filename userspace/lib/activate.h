@@ -61,6 +61,18 @@ struct vc_closed {
 int vc_close(const char *name, bool deferred, struct vc_closed *closed,
 	     struct vc_err *err);
 
+/**
+ * vc_open_delta() - open for writing what is behind a clone's written layer
+ * @device: of the layer
+ * @image: result: VC_IMAGE_UNREAD
+ *
+ * While the device is there: afterwards nothing would say any more which file it was.
+ */
+int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err);
+
+/* The error EBUSY that says who uses a clone. */
+int vc_busy(const struct vc_dm_device *dev, struct vc_err *err);
+
 /* The sector size that a layer's loop device must have. */
 u32 vc_layer_sector_size(const struct vc_image *image);
 

@@ -51,8 +51,11 @@ bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file
 	return !vc_active_layer(dev, file, &written);
 }
 
-/* @any: any layer of any clone, else only one that is being written. */
-static int vc_refuse(const struct vc_file *file, bool any, struct vc_err *err)
+/*
+ * @any: any layer of any clone but @except, else only one that is being written.
+ */
+static int vc_refuse(const struct vc_file *file, bool any, const char *except,
+		     struct vc_err *err)
 {
 	struct vc_dm_device *devs;
 	unsigned int nr;
@@ -64,7 +67,8 @@ static int vc_refuse(const struct vc_file *file, bool any, struct vc_err *err)
 	if (ret)
 		return ret;
 	for (i = 0; i < nr && !ret; i++)
-		if (vc_active_layer(&devs[i], file, &written) >= 0 &&
+		if (!(except && !strcmp(devs[i].name, except)) &&
+		    vc_active_layer(&devs[i], file, &written) >= 0 &&
 		    (any || (written && !devs[i].suspended)))
 			ret = vc_error(err, EBUSY, file->path,
 				       "in use: it is %s of the open clone %s, close that first",
@@ -75,12 +79,40 @@ static int vc_refuse(const struct vc_file *file, bool any, struct vc_err *err)
 
 int vc_active_refuse(const struct vc_file *file, struct vc_err *err)
 {
-	return vc_refuse(file, false, err);
+	return vc_refuse(file, false, NULL, err);
 }
 
 int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err)
 {
-	return vc_refuse(file, true, err);
+	return vc_refuse(file, true, NULL, err);
+}
+
+int vc_active_refuse_others(const struct vc_file *file, const char *name,
+			    struct vc_err *err)
+{
+	return vc_refuse(file, true, name, err);
+}
+
+int vc_active_name(const struct vc_file *file, char **name, struct vc_err *err)
+{
+	struct vc_dm_device *devs;
+	unsigned int nr;
+	unsigned int i;
+	int ret;
+
+	*name = NULL;
+	ret = vc_dm_list(&devs, &nr, err);
+	if (ret)
+		return ret;
+	for (i = 0; i < nr && !*name && !ret; i++) {
+		if (!vc_active_is_top(&devs[i], file))
+			continue;
+		*name = strdup(devs[i].name);
+		if (!*name)
+			ret = vc_error_nomem(err);
+	}
+	vc_dm_list_free(devs, nr);
+	return ret;
 }
 
 char *vc_device_node(dev_t device)

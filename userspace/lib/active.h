@@ -23,6 +23,16 @@ int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err);
 /* Is the device this one, or a loop device over this file or a part of it? */
 bool vc_device_is_over(dev_t device, const struct vc_file *file);
 
+/* The same, not counting the clone @name. */
+int vc_active_refuse_others(const struct vc_file *file, const char *name,
+			    struct vc_err *err);
+
+/**
+ * vc_active_name() - which clone was opened from this file?
+ * @name: result, to be freed; NULL if there is none
+ */
+int vc_active_name(const struct vc_file *file, char **name, struct vc_err *err);
+
 /* What is behind a device of a table: a file's path or a device's, to be freed. */
 char *vc_device_path(dev_t device);
 

@@ -4,7 +4,6 @@
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -253,18 +252,6 @@ static int vc_create_and_publish(struct vc_file *file, const char *path,
 	return ret;
 }
 
-/* A signal must not leave a file behind: it is delivered when that is gone, or done. */
-static void vc_hold_signals(sigset_t *old)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, old);
-}
-
 static int vc_create_file(const char *path, const struct vc_plan *plan, struct vc_err *err)
 {
 	struct vc_file file = { .path = (char *)path };
@@ -274,7 +261,8 @@ static int vc_create_file(const char *path, const struct vc_plan *plan, struct v
 	sigset_t signals;
 	int ret;
 
-	vc_hold_signals(&signals);
+	/* A signal must not leave a file behind. */
+	vc_signals_hold(&signals);
 	if (!temporary || !directory) {
 		ret = vc_error_nomem(err);
 		goto out;
@@ -300,7 +288,7 @@ static int vc_create_file(const char *path, const struct vc_plan *plan, struct v
 			unlink(path);
 	}
 out:
-	sigprocmask(SIG_SETMASK, &signals, NULL);
+	vc_signals_release(&signals);
 	free(temporary);
 	free(directory);
 	return ret;

@@ -13,6 +13,11 @@
 #include "dm-vhdclone-if.h"
 #include "kmsg.h"
 
+/* The host is not to look for file systems on a clone. */
+#define VC_DM_NO_PROBE	(DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | \
+			 DM_UDEV_DISABLE_DISK_RULES_FLAG | \
+			 DM_UDEV_DISABLE_OTHER_RULES_FLAG)
+
 /* What libdevmapper complained about last: it has no other way to tell. */
 static char vc_dm_message[512];
 static int vc_dm_errno;
@@ -286,9 +291,7 @@ static struct dm_task *vc_dm_create_task(const char *name, const char *uuid, u64
 int vc_dm_create(const char *name, const char *uuid, u64 sectors, const char *params,
 		 bool read_only, bool probe, char **path, struct vc_err *err)
 {
-	uint16_t flags = probe ? 0 : DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
-				     DM_UDEV_DISABLE_DISK_RULES_FLAG |
-				     DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+	uint16_t flags = probe ? 0 : VC_DM_NO_PROBE;
 	char kernel[VC_KMSG_MAX];
 	uint32_t cookie = 0;
 	struct dm_task *dmt;
@@ -345,5 +348,44 @@ int vc_dm_remove(const char *name, bool deferred, struct vc_err *err)
 	}
 	if (dmt)
 		dm_task_destroy(dmt);
+	return ret;
+}
+
+int vc_dm_suspend(const char *name, struct vc_err *err)
+{
+	struct dm_task *dmt;
+	int ret;
+
+	dmt = vc_dm_query(DM_DEVICE_SUSPEND, name, &ret, err);
+	if (dmt)
+		dm_task_destroy(dmt);
+	return ret;
+}
+
+int vc_dm_resume(const char *name, struct vc_err *err)
+{
+	char kernel[VC_KMSG_MAX];
+	uint32_t cookie = 0;
+	struct dm_task *dmt;
+	int ret = 0;
+	int kmsg;
+
+	vc_dm_init();
+	kmsg = vc_kmsg_open();
+	dmt = dm_task_create(DM_DEVICE_RESUME);
+	if (!dmt || !dm_task_set_name(dmt, name) ||
+	    !dm_task_set_cookie(dmt, &cookie, VC_DM_NO_PROBE)) {
+		ret = vc_dm_fail(err, dmt, name, "set up a device-mapper task");
+	} else {
+		if (!dm_task_run(dmt))
+			ret = vc_dm_fail(err, dmt, name, "resume the clone");
+		dm_udev_wait(cookie);
+		dm_task_update_nodes();
+	}
+	if (dmt)
+		dm_task_destroy(dmt);
+	if (ret && vc_kmsg_last(kmsg, VHDCLONE_TARGET_NAME, kernel))
+		vc_error_append(err, "; the kernel says: %s", kernel);
+	vc_kmsg_close(kmsg);
 	return ret;
 }

@@ -56,6 +56,13 @@ int vc_dm_create(const char *name, const char *uuid, u64 sectors, const char *pa
 /* Remove; @deferred: when it is in use, as soon as it is not any more. */
 int vc_dm_remove(const char *name, bool deferred, struct vc_err *err);
 
+/*
+ * Suspend, which leaves the delta clean and complete, and resume, which reads it anew.
+ * After a resume udev does not look at the content.
+ */
+int vc_dm_suspend(const char *name, struct vc_err *err);
+int vc_dm_resume(const char *name, struct vc_err *err);
+
 /* "/dev/mapper/NAME", to be freed, or NULL without memory. */
 char *vc_dm_path(const char *name);
 

@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -108,6 +107,11 @@ static int vc_file_reopen(struct vc_file *file, int path_fd, unsigned int flags,
 				"leads to %s, which an image may not name by itself",
 				file->real);
 
+	/* Root could all the same, but somebody wants it to stay as it is. */
+	if (!file->is_block && flags & VC_FILE_WRITE && !(st.st_mode & 0222))
+		return vc_error(err, EACCES, file->path,
+				"protected (mode %04o): 'vhdclone unprotect' allows changes",
+				st.st_mode & 07777);
 	oflags |= flags & VC_FILE_WRITE ? O_RDWR : O_RDONLY;
 	if (file->is_block && flags & VC_FILE_EXCLUSIVE)
 		oflags |= O_EXCL;
@@ -215,13 +219,44 @@ int vc_file_sync(const struct vc_file *file, struct vc_err *err)
 	return 0;
 }
 
-static bool vc_signal_waits(void)
+static void vc_signals_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+}
+
+void vc_signals_hold(sigset_t *old)
+{
+	sigset_t set;
+
+	vc_signals_set(&set);
+	sigprocmask(SIG_BLOCK, &set, old);
+}
+
+void vc_signals_release(const sigset_t *old)
+{
+	sigprocmask(SIG_SETMASK, old, NULL);
+}
+
+bool vc_signal_waits(void)
 {
 	sigset_t set;
 
 	return !sigpending(&set) && (sigismember(&set, SIGINT) > 0 ||
 				     sigismember(&set, SIGTERM) > 0 ||
 				     sigismember(&set, SIGHUP) > 0);
+}
+
+void vc_signal_take(void)
+{
+	struct timespec now = { };
+	sigset_t set;
+
+	vc_signals_set(&set);
+	while (sigtimedwait(&set, NULL, &now) > 0)
+		;
 }
 
 static bool vc_file_zero_fast(const struct vc_file *file, u64 offset, u64 len)
@@ -256,6 +291,15 @@ int vc_file_zero(const struct vc_file *file, u64 offset, u64 len, struct vc_err 
 			return ret;
 	}
 	return 0;
+}
+
+bool vc_file_punch(const struct vc_file *file, u64 offset, u64 len)
+{
+	u64 range[2] = { offset, len };
+
+	if (file->is_block)
+		return !ioctl(file->fd, BLKDISCARD, range);
+	return !fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len);
 }
 
 int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err)

@@ -6,6 +6,7 @@
 #ifndef VC_FILE_H
 #define VC_FILE_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "err.h"
@@ -60,7 +61,8 @@ struct vc_fence {
  * @err: filled in on error
  *
  * Anything else than a regular file or a block device is refused before it is
- * opened.  The fence is asked about what the path resolved to.
+ * opened.  For writing also a file without any permission to write, even by root:
+ * see protect.h.  The fence is asked about what the path resolved to.
  */
 int vc_file_open(struct vc_file *file, const char *path, unsigned int flags,
 		 const struct vc_fence *fence, struct vc_err *err);
@@ -85,6 +87,12 @@ int vc_file_sync(const struct vc_file *file, struct vc_err *err);
 /* Make a range read as zeros, and own its space where the file system can. */
 int vc_file_zero(const struct vc_file *file, u64 offset, u64 len, struct vc_err *err);
 
+/*
+ * Give space back that nothing refers to; what it reads as afterwards is not defined.
+ * Return: false if the file system or the device cannot.
+ */
+bool vc_file_punch(const struct vc_file *file, u64 offset, u64 len);
+
 /* Set the length of a regular file. */
 int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err);
 
@@ -105,5 +113,16 @@ char *vc_dirname(const char *real);
 
 /* Flush a directory, so that a name in it stays. */
 int vc_sync_directory(const char *dir, struct vc_err *err);
+
+/*
+ * Signals that would end the program are delivered when what must not be left half
+ * done is done.  To hold them again while they are held does no harm.
+ */
+void vc_signals_hold(sigset_t *old);
+void vc_signals_release(const sigset_t *old);
+bool vc_signal_waits(void);
+
+/* It was heeded: it shall not be delivered. */
+void vc_signal_take(void);
 
 #endif /* VC_FILE_H */

@@ -373,6 +373,7 @@ struct vc_walk {
 	struct vhdx_bat_walk bat;
 	struct vc_usage *usage;
 	vc_bat_fn fn;
+	vc_bat_fault_fn fault_fn;
 	void *data;
 };
 
@@ -389,6 +390,10 @@ static int vc_walk_entries(struct vc_walk *walk, const __le64 *entries, u32 n,
 	for (i = 0; i < n; i++) {
 		entry = le64_to_cpu(entries[i]);
 		ret = vhdx_bat_walk_entry(&walk->bat, entry, &is_bitmap, &number, &fault);
+		if (ret && walk->fault_fn) {
+			walk->fault_fn(walk->data, number, is_bitmap, entry, ret, &fault);
+			continue;
+		}
 		if (ret)
 			return vc_error_fault(err, ret, walk->image->file.path, &fault);
 		if (number == ~0U)
@@ -446,20 +451,9 @@ static u64 vc_usage_last(const struct vc_usage *usage)
 	return mib << VHDX_MIB_SHIFT;
 }
 
-int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
-		  void *data, struct vc_err *err)
+int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
+			  struct vc_err *err)
 {
-	struct vc_walk walk = {
-		.image = image,
-		.usage = usage,
-		.fn = fn,
-		.data = data,
-		.bat = {
-			.geo = &image->geo,
-			.claims = &usage->claims,
-			.bat_offset = image->regions.bat.offset,
-		},
-	};
 	struct vhdx_fault fault = { };
 	u64 nr_mib = image->size >> VHDX_MIB_SHIFT;
 	int ret;
@@ -478,12 +472,42 @@ int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_f
 				 image->table_offset, &fault);
 	if (ret)
 		return vc_error_fault(err, ret, image->file.path, &fault);
+	usage->end = vc_usage_last(usage);
+	return 0;
+}
+
+int vc_image_walk_all(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		      vc_bat_fault_fn fault_fn, void *data, struct vc_err *err)
+{
+	struct vc_walk walk = {
+		.image = image,
+		.usage = usage,
+		.fn = fn,
+		.fault_fn = fault_fn,
+		.data = data,
+		.bat = {
+			.geo = &image->geo,
+			.claims = &usage->claims,
+			.bat_offset = image->regions.bat.offset,
+		},
+	};
+	int ret;
+
+	ret = vc_image_walk_regions(image, usage, err);
+	if (ret)
+		return ret;
 	ret = vc_walk_bat(&walk, err);
 	usage->nr_full = walk.bat.nr_full;
 	usage->nr_partial = walk.bat.nr_partial;
 	usage->nr_bitmaps = walk.bat.nr_bitmaps;
 	usage->end = vc_usage_last(usage);
 	return ret;
+}
+
+int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		  void *data, struct vc_err *err)
+{
+	return vc_image_walk_all(image, usage, fn, NULL, data, err);
 }
 
 void vc_usage_free(struct vc_usage *usage)
@@ -513,6 +537,20 @@ u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usag
 	u64 size = vc_image_full_size(image, usage) + VC_BLOCKS_AGAIN * again;
 
 	return size < limit ? size : limit;
+}
+
+void vc_image_punch_free(const struct vc_image *image, const struct vc_usage *usage)
+{
+	u64 end;
+	u64 mib;
+
+	for (mib = 0; mib < usage->claims.nr_mib; mib = end + 1) {
+		for (end = mib; end < usage->claims.nr_mib && !vc_usage_taken(usage, end);)
+			end++;
+		if (end > mib)
+			vc_file_punch(&image->file, mib << VHDX_MIB_SHIFT,
+				      (end - mib) << VHDX_MIB_SHIFT);
+	}
 }
 
 int vc_image_trim(struct vc_image *image, u64 *cut, struct vc_err *err)

@@ -136,6 +136,18 @@ typedef int (*vc_bat_fn)(void *data, u32 number, bool is_bitmap, u64 entry,
  */
 int vc_image_walk(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
 		  void *data, struct vc_err *err);
+
+/* Called for every BAT entry that did not pass. */
+typedef void (*vc_bat_fault_fn)(void *data, u32 number, bool is_bitmap, u64 entry, int ret,
+				const struct vhdx_fault *fault);
+
+/* The same, but faults of entries do not end it: @fault_fn hears of all. */
+int vc_image_walk_all(const struct vc_image *image, struct vc_usage *usage, vc_bat_fn fn,
+		      vc_bat_fault_fn fault_fn, void *data, struct vc_err *err);
+
+/* The same without the BAT: @usage has header section, log and regions alone. */
+int vc_image_walk_regions(const struct vc_image *image, struct vc_usage *usage,
+			  struct vc_err *err);
 void vc_usage_free(struct vc_usage *usage);
 bool vc_usage_taken(const struct vc_usage *usage, u64 mib);
 
@@ -148,6 +160,12 @@ u64 vc_image_full_size(const struct vc_image *image, const struct vc_usage *usag
  * it than blocks.  It is sparse, and costs nothing.
  */
 u64 vc_image_open_size(const struct vc_image *image, const struct vc_usage *usage);
+
+/*
+ * Give back what is not used, as far as file system or device can.  @usage is of all
+ * that is to stay.
+ */
+void vc_image_punch_free(const struct vc_image *image, const struct vc_usage *usage);
 
 /**
  * vc_image_trim() - cut a file to its used length

@@ -41,6 +41,15 @@ const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay)
 	return &overlay->report;
 }
 
+bool vc_overlay_range(const struct vc_overlay *overlay, u64 i, u64 *offset, u64 *length)
+{
+	if (i >= overlay->nr_ops)
+		return false;
+	*offset = overlay->ops[i].offset;
+	*length = overlay->ops[i].length;
+	return true;
+}
+
 void vc_overlay_free(struct vc_overlay *overlay)
 {
 	u64 i;

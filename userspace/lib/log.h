@@ -37,6 +37,9 @@ const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay);
 void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, size_t len);
 void vc_overlay_free(struct vc_overlay *overlay);
 
+/* The @i-th range that it would write.  Return: false behind the last. */
+bool vc_overlay_range(const struct vc_overlay *overlay, u64 i, u64 *offset, u64 *length);
+
 /* Read the log of a dirty image, and set its overlay and its size. */
 int vc_log_replay_memory(struct vc_image *image, struct vc_err *err);
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone check */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+
 #include "active.h"
 #include "check.h"
+#include "repair.h"
+#include "undo.h"
 #include "vhdclone.h"
 
 /* Not vc_exit: the codes of qemu-img check. */
@@ -15,11 +20,18 @@ enum {
 
 enum {
 	OPT_NO_CHAIN = OPT_OWN,
+	OPT_REPAIR,
+	OPT_UNDO,
+	OPT_UNDO_FILE,
 };
 
 static const struct option check_options[] = {
 	{ "no-chain", no_argument, NULL, OPT_NO_CHAIN },
+	{ "repair", no_argument, NULL, OPT_REPAIR },
+	{ "undo", required_argument, NULL, OPT_UNDO },
+	{ "undo-file", required_argument, NULL, OPT_UNDO_FILE },
 	{ "quiet", no_argument, NULL, 'q' },
+	{ "verbose", no_argument, NULL, 'v' },
 	{ "base", required_argument, NULL, OPT_BASE },
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
@@ -29,50 +41,89 @@ static const struct option check_options[] = {
 	{ NULL, 0, NULL, 0 }
 };
 
-struct check_run {
+struct check_args {
+	struct chain_args chain;
+	const char *path;
+	const char *undo;		/* apply this, instead of all else */
+	const char *undo_file;		/* write this when repairing */
+	bool repair;
+	bool whole;
 	bool quiet;
+	bool verbose;
+	bool json;
+};
+
+struct check_run {
+	const struct check_args *args;
 	struct json_object *findings;	/* NULL: print them */
+	bool repairing;			/* tell what will be repaired, and no more */
 	unsigned int nr_corrupt;
 	unsigned int nr_leaks;
 	unsigned int nr_images;
 	u64 leaked;
 };
 
-static void check_say(struct check_run *run, const char *path, const char *severity,
-		      const char *text)
+static void check_print(const struct check_run *run, const char *path,
+			const char *severity, const char *text)
+{
+	if (run->args->quiet)
+		return;
+	if (path) {
+		print_clean(stdout, path);
+		fputs(": ", stdout);
+	}
+	printf("%s: ", severity);
+	print_clean(stdout, text);
+	putchar('\n');
+}
+
+/* What ended the check. */
+static void check_say(struct check_run *run, const char *severity, const char *text)
 {
 	struct json_object *json;
 
-	if (run->findings) {
-		json = json_object_new_object();
-		json_add_string(json, "path", path);
-		json_add_string(json, "severity", severity);
-		json_add_string(json, "text", text);
-		json_object_array_add(run->findings, json);
-	} else if (!run->quiet) {
-		if (path) {
-			print_clean(stdout, path);
-			fputs(": ", stdout);
-		}
-		printf("%s: ", severity);
-		print_clean(stdout, text);
-		putchar('\n');
+	if (!run->findings) {
+		check_print(run, NULL, severity, text);
+		return;
 	}
+	json = json_object_new_object();
+	json_add_string(json, "path", NULL);
+	json_add_string(json, "severity", severity);
+	json_add_string(json, "text", text);
+	json_object_array_add(run->findings, json);
 }
 
 static void check_finding(void *data, const struct vc_image *image,
-			  enum vc_severity severity, const char *text)
+			  const struct vc_finding *finding)
 {
 	static const char * const names[] = {
+		[VC_HINT] = "hint",
 		[VC_NOTE] = "note",
 		[VC_LEAK] = "leak",
 		[VC_CORRUPT] = "error",
 	};
+	const char *severity = names[finding->severity];
 	struct check_run *run = data;
+	struct json_object *json;
 
-	run->nr_corrupt += severity == VC_CORRUPT;
-	run->nr_leaks += severity == VC_LEAK;
-	check_say(run, image->file.path, names[severity], text);
+	if (run->repairing && !finding->repairable)
+		return;
+	run->nr_corrupt += finding->severity == VC_CORRUPT;
+	run->nr_leaks += finding->severity == VC_LEAK;
+	if (!run->findings) {
+		if (finding->severity != VC_HINT || run->args->verbose || run->repairing)
+			check_print(run, image->file.path, severity, finding->text);
+		return;
+	}
+	json = json_object_new_object();
+	json_add_string(json, "path", image->file.path);
+	json_add_string(json, "severity", severity);
+	json_add_string(json, "kind", vc_finding_name(finding->kind));
+	json_add_number(json, "offset", finding->offset);
+	json_add_number(json, "length", finding->length);
+	json_add_bool(json, "repairable", finding->repairable);
+	json_add_string(json, "text", finding->text);
+	json_object_array_add(run->findings, json);
 }
 
 /* What an error that ends the check means in qemu-img's codes. */
@@ -125,16 +176,16 @@ static int check_not_vhdx(const struct vc_image *image, struct vc_err *err)
 	return vc_error(err, EOPNOTSUPP, image->file.path, "not a VHDX, cannot be checked");
 }
 
-static int check_image(struct check_run *run, const char *path, bool whole,
-		       const struct vc_chain_options *options, struct vc_err *err)
+static int check_image(struct check_run *run, struct vc_err *err)
 {
+	const struct vc_chain_options *options = &run->args->chain.options;
 	struct vc_chain chain = { };
 	struct vc_err chain_err = { };
 	struct vc_image *top;
 	int chain_ret = 0;
 	int ret;
 
-	ret = vc_image_open(&top, path, options->image_flags, NULL, err);
+	ret = vc_image_open(&top, run->args->path, options->image_flags, NULL, err);
 	if (ret)
 		return ret;
 	if (top->format != VC_FORMAT_VHDX) {
@@ -142,7 +193,7 @@ static int check_image(struct check_run *run, const char *path, bool whole,
 		vc_image_close(top);
 		return ret;
 	}
-	if (whole) {
+	if (run->args->whole) {
 		chain_ret = vc_chain_walk(&chain, top, options, &chain_err);
 	} else {
 		chain.layer[0] = top;
@@ -160,9 +211,70 @@ static int check_image(struct check_run *run, const char *path, bool whole,
 	return ret;
 }
 
+/* ---- repair ------------------------------------------------------------------------- */
+
+static int check_repair(const struct check_args *args, struct json_object *top,
+			struct vc_err *err)
+{
+	struct check_run before = {
+		.args = args,
+		.findings = top ? json_object_new_array() : NULL,
+		.repairing = true,
+	};
+	struct vc_repair repair = {
+		.fn = check_finding,
+		.data = &before,
+		.undo_path = args->undo_file,
+	};
+	int ret;
+
+	ret = vc_repair_image(args->path, &repair, err);
+	if (top)
+		json_object_object_add(top, "repairs", before.findings);
+	if (ret)
+		return ret;
+	if (top) {
+		json_add_number(top, "repaired", repair.nr_repaired);
+		json_add_string(top, "undo-file", repair.nr_repaired ? args->undo_file : NULL);
+	} else if (!args->quiet) {
+		if (repair.nr_repaired)
+			printf("Repaired: %u; 'vhdclone check --undo %s %s' takes it back.\n",
+			       repair.nr_repaired, args->undo_file, args->path);
+		if (repair.refused)
+			printf("Left alone: %u, because of errors that cannot be repaired.\n",
+			       repair.refused);
+	}
+	return 0;
+}
+
+static int check_undo(const struct command *cmd, const struct check_args *args)
+{
+	struct vc_image *image;
+	struct vc_err err;
+	int ret;
+
+	if (args->repair || args->json || args->quiet)
+		return usage_error(cmd, "--undo: goes with no other option");
+	ret = vc_image_open(&image, args->path,
+			    VC_IMAGE_UNREAD | VC_IMAGE_WRITE | VC_IMAGE_EXCLUSIVE, NULL, &err);
+	if (!ret)
+		ret = vc_active_refuse_any(&image->file, &err);
+	if (!ret)
+		ret = vc_file_lock(&image->file, &err);
+	if (!ret)
+		ret = vc_undo_apply(args->undo, image, &err);
+	vc_image_close(image);
+	if (!ret)
+		return CHECK_CLEAN;
+	report_error(&err);
+	return CHECK_FAILED;
+}
+
+/* ---- the report ---------------------------------------------------------------------- */
+
 static int check_summary(const struct check_run *run, int code)
 {
-	if (run->quiet || run->findings)
+	if (run->args->quiet || run->findings)
 		return code;
 	if (code == CHECK_CLEAN)
 		printf("No errors found in %u image%s.\n", run->nr_images,
@@ -174,79 +286,134 @@ static int check_summary(const struct check_run *run, int code)
 	return code;
 }
 
-static int check_run_and_report(const char *path, bool whole, bool json, bool quiet,
-				const struct vc_chain_options *options)
+static int check_json(const struct check_run *run, struct json_object *top, int code)
 {
-	struct check_run run = { .quiet = quiet };
+	json_add_string(top, "path", run->args->path);
+	json_add_number(top, "exit-code", code);
+	json_add_number(top, "images", run->nr_images);
+	json_add_number(top, "corruptions", run->nr_corrupt);
+	json_add_number(top, "leaked-bytes", run->leaked);
+	json_object_object_add(top, "findings", run->findings);
+	return json_finish(top) ? CHECK_FAILED : code;
+}
+
+static int check_run_and_report(const struct check_args *args)
+{
+	struct check_run run = { .args = args };
 	struct json_object *top = NULL;
 	struct vc_err err = { };
 	int code = CHECK_CLEAN;
+	int ret = 0;
 
-	if (json)
+	if (args->json) {
 		run.findings = json_object_new_array();
-	if (check_image(&run, path, whole, options, &err)) {
+		top = json_new();
+	}
+	if (args->repair)
+		ret = check_repair(args, top, &err);
+	if (!ret)
+		ret = check_image(&run, &err);
+	if (ret) {
 		code = check_code(&err);
 		if (code == CHECK_CORRUPT) {
 			run.nr_corrupt++;
-			check_say(&run, NULL, "error", err.msg);
-		} else if (json) {
-			check_say(&run, NULL, "failed", err.msg);
-		}
-		if (code != CHECK_CORRUPT)
+			check_say(&run, "error", err.msg);
+		} else {
+			if (args->json)
+				check_say(&run, "failed", err.msg);
 			report_error(&err);
+		}
 	}
 	if (code == CHECK_CLEAN && run.nr_leaks)
 		code = CHECK_LEAKS;
-	if (run.nr_corrupt)
+	if (run.nr_corrupt && code != CHECK_FAILED)
 		code = CHECK_CORRUPT;
-	if (json) {
-		top = json_new();
-		json_add_string(top, "path", path);
-		json_add_number(top, "exit-code", code);
-		json_add_number(top, "images", run.nr_images);
-		json_add_number(top, "corruptions", run.nr_corrupt);
-		json_add_number(top, "leaked-bytes", run.leaked);
-		json_object_object_add(top, "findings", run.findings);
-		if (json_finish(top))
-			return CHECK_FAILED;
-		return code;
-	}
+	if (args->json)
+		return check_json(&run, top, code);
 	check_summary(&run, code);
 	return finish_stdout(code) == code ? code : CHECK_FAILED;
 }
 
+/* Returns an option that is not its own, or -1 at the end. */
+static int check_parse(int argc, char **argv, struct check_args *args)
+{
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "hqv", check_options, NULL)) != -1) {
+		switch (opt) {
+		case OPT_NO_CHAIN:
+			args->whole = false;
+			break;
+		case OPT_REPAIR:
+			args->repair = true;
+			break;
+		case OPT_UNDO:
+			args->undo = optarg;
+			break;
+		case OPT_UNDO_FILE:
+			args->undo_file = optarg;
+			break;
+		case OPT_JSON:
+			args->json = true;
+			break;
+		case 'q':
+			args->quiet = true;
+			break;
+		case 'v':
+			args->verbose = true;
+			break;
+		default:
+			if (!chain_args_take(&args->chain, opt, optarg))
+				return opt;
+		}
+	}
+	return -1;
+}
+
+static int check_main(const struct command *cmd, struct check_args *args)
+{
+	char *undo_file = NULL;
+	struct stat st;
+	int code;
+
+	if (args->undo)
+		return check_undo(cmd, args);
+	if (args->undo_file && !args->repair)
+		return usage_error(cmd, "--undo-file: for --repair only");
+	if (args->repair && !args->undo_file) {
+		if (!stat(args->path, &st) && S_ISBLK(st.st_mode))
+			return usage_error(cmd, "need --undo-file to repair a device");
+		if (asprintf(&undo_file, "%s.undo", args->path) < 0)
+			return VC_EXIT_MEMORY;
+		args->undo_file = undo_file;
+	}
+	code = check_run_and_report(args);
+	free(undo_file);
+	return code;
+}
+
 int cmd_check(const struct command *cmd, int argc, char **argv)
 {
-	struct chain_args args = {
-		.options = {
+	struct check_args args = {
+		.chain.options = {
 			.image_flags = VC_IMAGE_REPLAY,
 			.base_flags = VC_IMAGE_REPLAY,
 		},
+		.whole = true,
 	};
-	bool whole = true;
-	bool quiet = false;
-	bool json = false;
 	int code;
 	int opt;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hq", check_options, NULL)) != -1) {
-		if (opt == OPT_NO_CHAIN) {
-			whole = false;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (opt == 'q') {
-			quiet = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (argc - optind != 1)
+	chain_args_init(&args.chain);
+	opt = check_parse(argc, argv, &args);
+	if (opt != -1) {
+		code = usage_option(cmd, opt);
+	} else if (argc - optind != 1) {
 		code = usage_error(cmd, "need one IMAGE");
-	else
-		code = check_run_and_report(argv[optind], whole, json, quiet, &args.options);
-out:
-	chain_args_free(&args);
+	} else {
+		args.path = argv[optind];
+		code = check_main(cmd, &args);
+	}
+	chain_args_free(&args.chain);
 	return code;
 }

@@ -13,19 +13,6 @@ static const struct option close_options[] = {
 	{ NULL, 0, NULL, 0 }
 };
 
-/* "NAME", or the path of its device. */
-static const char *close_name(const char *argument)
-{
-	char *path = vc_dm_path("");
-	size_t n = path ? strlen(path) : 0;
-	const char *name = argument;
-
-	if (n && !strncmp(argument, path, n))
-		name = argument + n;
-	free(path);
-	return name;
-}
-
 int cmd_close(const struct command *cmd, int argc, char **argv)
 {
 	struct vc_closed closed;
@@ -42,7 +29,7 @@ int cmd_close(const struct command *cmd, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return usage_error(cmd, "need one NAME");
-	name = close_name(argv[optind]);
+	name = clone_name(argv[optind]);
 	if (!vc_dm_name_ok(name))
 		return usage_error(cmd, "'%s' cannot be the name of a clone", name);
 	ret = vc_close(name, deferred, &closed, &err);

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone create */
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "active.h"
+#include "children.h"
 #include "create.h"
 #include "long.h"
 
 #define CREATE_DEEP	16	/* a chain longer than this deserves a word */
+#define CREATE_MOST	1000000	/* clones at once, and the highest number of one */
 
 enum {
 	OPT_SIZE = OPT_OWN,
@@ -15,6 +20,8 @@ enum {
 	OPT_LOGICAL,
 	OPT_PHYSICAL,
 	OPT_FULL,
+	OPT_COUNT,
+	OPT_FIRST,
 };
 
 static const struct option create_options[] = {
@@ -28,6 +35,8 @@ static const struct option create_options[] = {
 	{ "full", no_argument, NULL, OPT_FULL },
 	OPTION_PROGRESS,
 	OPTION_RATE,
+	{ "count", required_argument, NULL, OPT_COUNT },
+	{ "first", required_argument, NULL, OPT_FIRST },
 	{ "force", no_argument, NULL, 'f' },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
@@ -42,6 +51,8 @@ struct create_args {
 	const char *base_format;
 	struct progress_args progress;
 	bool full;
+	u64 count;		/* 0: one, whose name is not a pattern */
+	u64 first;
 	bool json;
 	bool bad;		/* a message was printed */
 };
@@ -98,6 +109,20 @@ static void create_base_format(const struct command *cmd, struct create_args *ar
 	}
 }
 
+static u64 create_number(const struct command *cmd, struct create_args *args,
+			 const char *option, const char *value)
+{
+	char *end;
+	u64 n = strtoull(value, &end, 10);
+
+	if (value[0] < '0' || value[0] > '9' || *end || n > CREATE_MOST) {
+		usage_error(cmd, "%s: '%s' is not a number up to %u", option, value,
+			    CREATE_MOST);
+		args->bad = true;
+	}
+	return n;
+}
+
 /* Returns an option that is not its own, or -1 at the end. */
 static int create_parse(const struct command *cmd, int argc, char **argv,
 			struct create_args *args)
@@ -130,6 +155,16 @@ static int create_parse(const struct command *cmd, int argc, char **argv,
 			create->physical_sector_size =
 				create_sector_size(cmd, args, "--physical-sector-size", optarg);
 			break;
+		case OPT_COUNT:
+			args->count = create_number(cmd, args, "--count", optarg);
+			if (!args->bad && !args->count) {
+				usage_error(cmd, "--count: need one at least");
+				args->bad = true;
+			}
+			break;
+		case OPT_FIRST:
+			args->first = create_number(cmd, args, "--first", optarg);
+			break;
 		case 'f':
 			create->force = true;
 			break;
@@ -148,8 +183,101 @@ static int create_parse(const struct command *cmd, int argc, char **argv,
 	return -1;
 }
 
+/* ---- names ------------------------------------------------------------------------ */
+
+/* The "%d" or "%03d" of a pattern: where it ends; NULL if it is none. */
+static const char *create_conversion(const char *at, int *width)
+{
+	char *end;
+
+	if (*at != '%')
+		return NULL;
+	*width = strtoul(at + 1, &end, 10);
+	/* Without the zero, there would be blanks in it. */
+	if (*end != 'd' || *width > 9 || (end > at + 1 && at[1] != '0'))
+		return NULL;
+	return end + 1;
+}
+
+/* One conversion, and nothing else with a percent sign but "%%". */
+static bool create_pattern_ok(const char *pattern)
+{
+	unsigned int n = 0;
+	const char *next;
+	int width;
+
+	while (*pattern) {
+		next = create_conversion(pattern, &width);
+		if (next)
+			n++;
+		else if (*pattern != '%')
+			next = pattern + 1;
+		else if (pattern[1] == '%')
+			next = pattern + 2;
+		else
+			return false;
+		pattern = next;
+	}
+	return n == 1;
+}
+
+static char *create_expand(const char *pattern, u64 number)
+{
+	size_t room = strlen(pattern) + 24;
+	char *name = malloc(room);
+	const char *next;
+	char *p = name;
+	int width;
+
+	while (name && *pattern) {
+		next = create_conversion(pattern, &width);
+		if (next) {
+			p += sprintf(p, "%0*llu", width, number);
+		} else {
+			*p++ = *pattern;
+			next = pattern + (*pattern == '%' ? 2 : 1);
+		}
+		pattern = next;
+	}
+	if (name)
+		*p = '\0';
+	return name;
+}
+
+static void create_free_names(char **names, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; names && i < nr; i++)
+		free(names[i]);
+	free(names);
+}
+
+static char **create_names(const struct create_args *args, const char *delta,
+			   unsigned int *nr, struct vc_err *err)
+{
+	char **names;
+	unsigned int i;
+
+	*nr = args->count ? args->count : 1;
+	names = calloc(*nr, sizeof(*names));
+	for (i = 0; names && i < *nr; i++) {
+		names[i] = args->count ? create_expand(delta, args->first + i) :
+					 strdup(delta);
+		if (!names[i]) {
+			create_free_names(names, *nr);
+			names = NULL;
+		}
+	}
+	if (!names)
+		vc_error_nomem(err);
+	return names;
+}
+
+/* ---- what is asked for --------------------------------------------------------------- */
+
 static int create_check_usage(const struct command *cmd, const struct create_args *args,
-			      int nr_names)
+			      int nr_names, char **names)
 {
 	const struct vc_create_options *create = &args->create;
 	bool differencing = create->type == VC_CREATE_DIFFERENCING;
@@ -157,10 +285,17 @@ static int create_check_usage(const struct command *cmd, const struct create_arg
 
 	if (args->full && !differencing)
 		return usage_error(cmd, "--full does not go with --type");
+	if (args->full && args->count)
+		return usage_error(cmd, "--full does not go with --count");
 	if (differencing && nr_names != 2)
 		return usage_error(cmd, "need BASE and DELTA");
 	if (!differencing && nr_names != 1)
 		return usage_error(cmd, "need one FILE");
+	if (args->count && !differencing)
+		return usage_error(cmd, "--count: for clones only");
+	if (args->count && !create_pattern_ok(names[1]))
+		return usage_error(cmd, "--count: need one %%d or %%03d in the name, not '%s'",
+				   names[1]);
 	if (!differencing && !create->virtual_size)
 		return usage_error(cmd, "need --size");
 	if (block && (block & (block - 1) || block < VHDX_MIN_BLOCK_SIZE ||
@@ -172,6 +307,8 @@ static int create_check_usage(const struct command *cmd, const struct create_arg
 		return usage_error(cmd, "--size: not a multiple of 512 up to 64T");
 	return 0;
 }
+
+/* ---- the clones ------------------------------------------------------------------- */
 
 static int create_check_raw(const struct vc_image *base, const struct create_args *args,
 			    struct vc_err *err)
@@ -255,8 +392,65 @@ static int create_full(struct create_args *args, const struct vc_chain *chain,
 	return 0;
 }
 
-static int create_clone(struct create_args *args, const char *base, const char *delta,
-			struct vc_created *created, struct vc_err *err)
+/* Who wants many, wants none where one is in the way. */
+static int create_check_names(const struct create_args *args, char **names,
+			      unsigned int nr, struct vc_err *err)
+{
+	unsigned int i;
+	struct stat st;
+
+	for (i = 0; i < nr && args->count && !args->create.force; i++)
+		if (!lstat(names[i], &st))
+			return vc_error(err, EEXIST, names[i],
+					"exists already: none of %u was made", nr);
+	return 0;
+}
+
+static void create_undo(const struct vc_image *base, const char *name)
+{
+	char *real = realpath(name, NULL);
+	struct vc_err ignored;
+
+	unlink(name);
+	if (real)
+		vc_children_remove(&base->file, real, &ignored);
+	free(real);
+}
+
+/*
+ * All or none: what was made goes again if one cannot be, or if a signal comes.  Only
+ * what --force has overwritten cannot come back.
+ */
+static int create_all(const struct create_args *args, char **names, unsigned int nr,
+		      struct vc_created *created, struct vc_err *err)
+{
+	unsigned int done = 0;
+	sigset_t signals;
+	int ret;
+
+	ret = create_check_names(args, names, nr, err);
+	if (ret || nr == 1)
+		return ret ? ret : vc_create(names[0], &args->create, created, err);
+	vc_signals_hold(&signals);
+	while (done < nr && !ret) {
+		ret = vc_create(names[done], &args->create, created, err);
+		done += !ret;
+		if (!ret && done < nr && vc_signal_waits())
+			ret = vc_error(err, EINTR, names[done], "interrupted");
+	}
+	if (ret && !args->create.force) {
+		while (done)
+			create_undo(args->create.base->layer[0], names[--done]);
+		vc_error_append(err, "; none of %u was made", nr);
+	}
+	if (ret == -EINTR)
+		vc_signal_take();
+	vc_signals_release(&signals);
+	return ret;
+}
+
+static int create_clones(struct create_args *args, const char *base, char **names,
+			 unsigned int nr, struct vc_created *created, struct vc_err *err)
 {
 	struct vc_chain chain = { };
 	unsigned int flags = 0;
@@ -279,26 +473,35 @@ static int create_clone(struct create_args *args, const char *base, const char *
 	if (!ret)
 		ret = create_check_base(&chain, args, err);
 	if (!ret && chain.nr >= CREATE_DEEP)
-		report_warning("%s: the chain has %u layers with the new one", delta,
+		report_warning("%s: the chain has %u layers with the new one", names[0],
 			       chain.nr + 1);
 	args->create.base = &chain;
 	if (!ret && args->full)
-		ret = create_full(args, &chain, delta, created, err);
+		ret = create_full(args, &chain, names[0], created, err);
 	else if (!ret)
-		ret = vc_create(delta, &args->create, created, err);
+		ret = create_all(args, names, nr, created, err);
 	vc_chain_close(&chain);
 	return ret;
 }
 
-static int create_report(const struct create_args *args, const char *path,
+static int create_report(const struct create_args *args, char **names, unsigned int nr,
 			 const char *base, const struct vc_created *created)
 {
 	struct json_object *json;
+	struct json_object *list;
+	unsigned int i;
 
 	if (!args->json)
 		return VC_EXIT_OK;
 	json = json_new();
-	json_add_string(json, "path", path);
+	if (args->count) {
+		list = json_object_new_array();
+		for (i = 0; i < nr; i++)
+			json_object_array_add(list, json_object_new_string(names[i]));
+		json_object_object_add(json, "paths", list);
+	} else {
+		json_add_string(json, "path", names[0]);
+	}
 	json_add_string(json, "parent", base);
 	json_add_number(json, "virtual-size", created->virtual_size);
 	json_add_number(json, "block-size", created->block_size);
@@ -306,36 +509,50 @@ static int create_report(const struct create_args *args, const char *path,
 	return json_finish(json);
 }
 
+static int create_run(struct create_args *args, char **arguments)
+{
+	bool clone = args->create.type == VC_CREATE_DIFFERENCING;
+	const char *base = clone ? arguments[0] : NULL;
+	struct vc_created created;
+	struct vc_err err;
+	unsigned int nr;
+	char **names;
+	int ret;
+
+	names = create_names(args, clone ? arguments[1] : arguments[0], &nr, &err);
+	if (!names)
+		return report_error(&err);
+	if (clone)
+		ret = create_clones(args, base, names, nr, &created, &err);
+	else
+		ret = vc_create(names[0], &args->create, &created, &err);
+	if (ret)
+		ret = report_error(&err);
+	else
+		ret = create_report(args, names, nr, args->full ? NULL : base, &created);
+	create_free_names(names, nr);
+	return ret;
+}
+
 int cmd_create(const struct command *cmd, int argc, char **argv)
 {
 	struct create_args args = {
 		.create.creator = TOOL_CREATOR,
 		.base_format = "auto",
+		.first = 1,
 	};
-	struct vc_created created;
-	struct vc_err err;
 	int opt;
 	int ret;
 
 	opt = create_parse(cmd, argc, argv, &args);
-	if (opt != -1) {
+	if (opt != -1)
 		ret = usage_option(cmd, opt);
-		goto out;
-	}
-	ret = args.bad ? VC_EXIT_USAGE : create_check_usage(cmd, &args, argc - optind);
-	if (ret)
-		goto out;
-	if (args.create.type == VC_CREATE_DIFFERENCING)
-		ret = create_clone(&args, argv[optind], argv[optind + 1], &created, &err);
+	else if (args.bad)
+		ret = VC_EXIT_USAGE;
 	else
-		ret = vc_create(argv[optind], &args.create, &created, &err);
-	if (ret)
-		ret = report_error(&err);
-	else if (args.create.type == VC_CREATE_DIFFERENCING && !args.full)
-		ret = create_report(&args, argv[optind + 1], argv[optind], &created);
-	else
-		ret = create_report(&args, argv[argc - 1], NULL, &created);
-out:
+		ret = create_check_usage(cmd, &args, argc - optind, argv + optind);
+	if (!ret && opt == -1)
+		ret = create_run(&args, argv + optind);
 	chain_args_free(&args.chain);
 	return ret;
 }

@@ -3,14 +3,17 @@
 #include <sys/stat.h>
 
 #include "vhd.h"
+#include "children.h"
 #include "vhdclone.h"
 
 enum {
 	OPT_CHAIN = OPT_OWN,
+	OPT_CHILDREN,
 };
 
 static const struct option info_options[] = {
 	{ "chain", no_argument, NULL, OPT_CHAIN },
+	{ "children", no_argument, NULL, OPT_CHILDREN },
 	{ "base", required_argument, NULL, OPT_BASE },
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
@@ -55,6 +58,16 @@ static void facts_collect(struct image_facts *facts, const struct vc_image *imag
 	}
 }
 
+/* The identity that a delta expects of its parent. */
+static bool facts_expects(const struct vc_image *image, struct vhdx_guid *guid)
+{
+	const char *linkage = NULL;
+
+	if (image->locator && !vc_locator_is_raw(image->locator))
+		linkage = vc_locator_get(image->locator, VC_KEY_LINKAGE);
+	return linkage && vc_guid_parse(linkage, guid);
+}
+
 static struct json_object *facts_json_log(const struct vhdx_header_info *h)
 {
 	struct json_object *log = json_object_new_object();
@@ -90,6 +103,7 @@ static void facts_json_region(struct json_object *object, const char *key,
 static void facts_json_vhdx(struct json_object *json, const struct image_facts *facts)
 {
 	const struct vc_image *image = facts->image;
+	struct vhdx_guid expects;
 
 	json_add_number(json, "block-size", image->meta.block_size);
 	json_add_number(json, "logical-sector-size", image->meta.logical_sector_size);
@@ -105,6 +119,8 @@ static void facts_json_vhdx(struct json_object *json, const struct image_facts *
 		json_add_number(json, "bitmap-blocks", facts->usage.nr_bitmaps);
 		json_add_number(json, "used-size", facts->usage.end);
 	}
+	json_add_guid(json, "expects", facts_expects(image, &expects) ? &expects :
+								      &vhdx_guid_zero);
 	json_object_object_add(json, "log", facts_json_log(&image->header));
 	facts_json_region(json, "bat-region", &image->regions.bat);
 	facts_json_region(json, "metadata-region", &image->regions.metadata);
@@ -187,6 +203,7 @@ static void facts_print_vhdx(const struct image_facts *facts)
 	const struct vc_image *image = facts->image;
 	const struct vc_usage *usage = &facts->usage;
 	char text[VC_SIZE_TEXT];
+	struct vhdx_guid expects;
 
 	printf("%-22s %s\n", "block size:", vc_size_format(image->meta.block_size, text));
 	printf("%-22s %u/%u (logical/physical)\n", "sector size:",
@@ -201,6 +218,8 @@ static void facts_print_vhdx(const struct image_facts *facts)
 	       vc_size_format(image->header.log_length, text), image->header.log_offset);
 	print_guid("virtual disk ID:", &image->meta.virtual_disk_id);
 	print_guid("data write GUID:", &image->header.data_write_guid);
+	if (facts_expects(image, &expects))
+		print_guid("expects of its parent:", &expects);
 	print_field("creator:", image->creator);
 	print_locator(image->locator);
 }
@@ -243,7 +262,59 @@ static void facts_print(const struct image_facts *facts)
 		facts_print_vhd(facts);
 }
 
-static int info_print(const struct vc_chain *chain)
+/* ---- who expects what of the image --------------------------------------------------- */
+
+/* A child's own words; one that cannot be read any more has none. */
+static bool child_expects(const struct vc_child *child, struct vhdx_guid *guid)
+{
+	struct vc_image *image;
+	struct vc_err ignored;
+	bool found;
+
+	if (vc_image_open(&image, child->path, VC_IMAGE_REPLAY, NULL, &ignored))
+		return false;
+	found = image->format == VC_FORMAT_VHDX && facts_expects(image, guid);
+	vc_image_close(image);
+	return found;
+}
+
+static struct json_object *children_json(const struct vc_children *children)
+{
+	struct json_object *array = json_object_new_array();
+	struct json_object *json;
+	struct vhdx_guid expects;
+	unsigned int i;
+
+	for (i = 0; i < children->nr; i++) {
+		json = json_object_new_object();
+		json_add_string(json, "path", children->child[i].path);
+		json_add_guid(json, "expects", child_expects(&children->child[i], &expects) ?
+					       &expects : &vhdx_guid_zero);
+		json_add_bool(json, "mismatch", children->child[i].mismatch);
+		json_add_string(json, "open-as", children->child[i].open_as);
+		json_object_array_add(array, json);
+	}
+	return array;
+}
+
+static void children_print(const struct vc_children *children)
+{
+	struct vhdx_guid expects;
+	char text[VC_GUID_TEXT];
+	unsigned int i;
+
+	for (i = 0; i < children->nr; i++) {
+		printf("%-22s ", i ? "" : "children:");
+		print_clean(stdout, children->child[i].path);
+		if (child_expects(&children->child[i], &expects))
+			printf(" expects %s", vc_guid_format(&expects, text));
+		puts(children->child[i].mismatch ? ": NOT this image" : "");
+	}
+	if (!children->nr)
+		print_field("children:", "none found");
+}
+
+static int info_print(const struct vc_chain *chain, const struct vc_children *children)
 {
 	struct image_facts facts;
 	unsigned int i;
@@ -253,13 +324,16 @@ static int info_print(const struct vc_chain *chain)
 		if (i)
 			putchar('\n');
 		facts_print(&facts);
+		if (!i && children)
+			children_print(children);
 		free(facts.parent);
 	}
 	return finish_stdout(VC_EXIT_OK);
 }
 
 /* Of one image the facts are the object's own, of a chain they are a list. */
-static int info_json(const struct vc_chain *chain, bool whole)
+static int info_json(const struct vc_chain *chain, bool whole,
+		     const struct vc_children *children)
 {
 	struct json_object *list = json_object_new_array();
 	struct json_object *top = json_new();
@@ -279,23 +353,43 @@ static int info_json(const struct vc_chain *chain, bool whole)
 		json_object_object_add(top, "chain", list);
 	else
 		json_object_put(list);
+	if (children)
+		json_object_object_add(top, "children", children_json(children));
 	return json_finish(top);
 }
 
-static int info_show(const struct vc_chain *chain, bool whole, bool json)
+struct info_args {
+	struct chain_args chain;
+	bool whole;
+	bool children;
+	bool json;
+};
+
+static int info_show(const struct vc_chain *chain, const struct info_args *args)
 {
-	return json ? info_json(chain, whole) : info_print(chain);
+	struct vc_children children = { };
+	struct vc_children *found = NULL;
+	struct vc_err err;
+	int ret;
+
+	if (args->children && !vc_children_find(chain->layer[0], NULL, 0, &children, &err))
+		found = &children;
+	if (args->children && !found)
+		report_warning("%s", err.msg);
+	ret = args->json ? info_json(chain, args->whole, found) : info_print(chain, found);
+	vc_children_free(&children);
+	return ret;
 }
 
-static int info_run(const char *path, bool whole, bool json,
-		    const struct vc_chain_options *options)
+static int info_run(const char *path, const struct info_args *args)
 {
+	const struct vc_chain_options *options = &args->chain.options;
 	struct vc_chain chain = { };
 	struct vc_err err;
 	int code;
 	int ret;
 
-	if (whole) {
+	if (args->whole) {
 		ret = vc_chain_open(&chain, path, options, &err);
 	} else {
 		ret = vc_image_open(&chain.layer[0], path, options->image_flags, NULL, &err);
@@ -304,11 +398,11 @@ static int info_run(const char *path, bool whole, bool json,
 	if (!ret && chain.layer[0]->format == VC_FORMAT_RAW)
 		ret = vc_error(&err, EINVAL, path, "not a VHDX, nor a VHD");
 	if (!ret) {
-		code = info_show(&chain, whole, json);
+		code = info_show(&chain, args);
 	} else {
 		/* A broken chain is shown as far as it holds. */
 		if (chain.nr && chain.layer[0]->format != VC_FORMAT_RAW)
-			info_show(&chain, whole, json);
+			info_show(&chain, args);
 		code = report_error(&err);
 	}
 	vc_chain_close(&chain);
@@ -317,24 +411,24 @@ static int info_run(const char *path, bool whole, bool json,
 
 int cmd_info(const struct command *cmd, int argc, char **argv)
 {
-	struct chain_args args = {
-		.options = {
+	struct info_args args = {
+		.chain.options = {
 			.image_flags = VC_IMAGE_REPLAY,
 			.base_flags = VC_IMAGE_REPLAY,
 		},
 	};
-	bool whole = false;
-	bool json = false;
 	int code;
 	int opt;
 
-	chain_args_init(&args);
+	chain_args_init(&args.chain);
 	while ((opt = getopt_long(argc, argv, "h", info_options, NULL)) != -1) {
 		if (opt == OPT_CHAIN) {
-			whole = true;
+			args.whole = true;
+		} else if (opt == OPT_CHILDREN) {
+			args.children = true;
 		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
+			args.json = true;
+		} else if (!chain_args_take(&args.chain, opt, optarg)) {
 			code = usage_option(cmd, opt);
 			goto out;
 		}
@@ -342,8 +436,8 @@ int cmd_info(const struct command *cmd, int argc, char **argv)
 	if (argc - optind != 1)
 		code = usage_error(cmd, "need one IMAGE");
 	else
-		code = info_run(argv[optind], whole, json, &args.options);
+		code = info_run(argv[optind], &args);
 out:
-	chain_args_free(&args);
+	chain_args_free(&args.chain);
 	return code;
 }

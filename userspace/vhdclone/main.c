@@ -8,7 +8,8 @@
 
 static const struct command commands[] = {
 	{ "create", NULL, cmd_create,
-	  "BASE DELTA\n       vhdclone create --type fixed|dynamic --size SIZE FILE",
+	  "BASE DELTA\n       vhdclone create --count N [OPTIONS] BASE PATTERN\n"
+	  "       vhdclone create --type fixed|dynamic --size SIZE FILE",
 	  "make a clone of BASE, or a new empty image",
 	  "      --size SIZE          virtual size; default: the base's\n"
 	  "      --block-size SIZE    1M to 256M, default 2M\n"
@@ -19,6 +20,8 @@ static const struct command commands[] = {
 	  "      --physical-sector-size N\n"
 	  "                           512 or 4096; default: the base's\n"
 	  "      --full               copy all that BASE has, stand on nothing\n"
+	  "      --count N            so many clones; '%03d' in PATTERN is their number\n"
+	  "      --first N            the first one's number, default 1\n"
 	  "  -f, --force              overwrite\n"
 	  HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "open", "attach", cmd_open, "IMAGE [NAME]",
@@ -39,6 +42,7 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "info", NULL, cmd_info, "IMAGE", "show what an image says about itself",
 	  "      --chain              and the same for all below it\n"
+	  "      --children           and who stands on it, and what they expect\n"
 	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
 	{ "table", NULL, cmd_table, "IMAGE", "print the line that dmsetup create needs",
 	  HELP_BASE HELP_BASE_DIR
@@ -46,8 +50,31 @@ static const struct command commands[] = {
 	  HELP_JSON HELP_HELP },
 	{ "recover", NULL, cmd_recover, "IMAGE", "replay the log of an image that was not closed",
 	  HELP_JSON HELP_HELP },
+	{ "resize", NULL, cmd_resize, "IMAGE [+|-]SIZE", "make a disk larger or smaller",
+	  "      --cut-data           a smaller disk may lose what is behind its new end\n"
+	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
+	{ "compact", NULL, cmd_compact, "IMAGE", "make the file of an image as small as can be",
+	  "      --dedup-parent       drop blocks that read the same without them\n"
+	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
+	{ "dump", NULL, cmd_dump, "IMAGE", "print all metadata, for a report of a bug",
+	  HELP_JSON HELP_HELP },
+	{ "reset", NULL, cmd_reset, "NAME|DELTA", "make a delta empty again",
+	  HELP_JSON HELP_HELP },
+	{ "remove", NULL, cmd_remove, "DELTA", "remove a delta, never its base",
+	  HELP_JSON HELP_HELP },
+	{ "protect", NULL, cmd_protect, "BASE", "keep a base from being changed or removed",
+	  HELP_JSON HELP_HELP },
+	{ "unprotect", NULL, cmd_unprotect, "BASE", "allow changes of a base again",
+	  HELP_JSON HELP_HELP },
+	{ "set", NULL, cmd_set, "IMAGE", "change what an image says about itself",
+	  "      --disk-id new|GUID   the identity of the disk, as a guest sees it\n"
+	  HELP_JSON HELP_HELP },
 	{ "check", NULL, cmd_check, "IMAGE", "check an image and its chain",
 	  "      --no-chain           only the image itself\n"
+	  "      --repair             mend what has one right answer, in the image itself\n"
+	  "      --undo-file FILE     what was before goes there, default IMAGE.undo\n"
+	  "      --undo FILE          take a repair back, and nothing else\n"
+	  "  -v, --verbose            tell also what is legal but odd\n"
 	  HELP_BASE HELP_BASE_DIR
 	  "  -q, --quiet              print nothing, just exit with the code\n"
 	  HELP_JSON HELP_HELP },

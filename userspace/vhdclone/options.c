@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Options that several verbs have. */
 #define _GNU_SOURCE
+#include "dm.h"
 #include "vhdclone.h"
 
 void list_push(const char ***list, unsigned int *nr, const char *value)
@@ -59,4 +60,16 @@ bool size_option(const struct command *cmd, const char *option, const char *valu
 		return true;
 	usage_error(cmd, "%s: '%s' is no size such as 512, 64K, 2M, 1.5G", option, value);
 	return false;
+}
+
+const char *clone_name(const char *argument)
+{
+	char *path = vc_dm_path("");
+	size_t n = path ? strlen(path) : 0;
+	const char *name = argument;
+
+	if (n && !strncmp(argument, path, n))
+		name = argument + n;
+	free(path);
+	return name;
 }

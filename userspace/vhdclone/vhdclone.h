@@ -46,6 +46,14 @@ int cmd_list(const struct command *cmd, int argc, char **argv);
 int cmd_info(const struct command *cmd, int argc, char **argv);
 int cmd_table(const struct command *cmd, int argc, char **argv);
 int cmd_recover(const struct command *cmd, int argc, char **argv);
+int cmd_protect(const struct command *cmd, int argc, char **argv);
+int cmd_unprotect(const struct command *cmd, int argc, char **argv);
+int cmd_remove(const struct command *cmd, int argc, char **argv);
+int cmd_reset(const struct command *cmd, int argc, char **argv);
+int cmd_set(const struct command *cmd, int argc, char **argv);
+int cmd_resize(const struct command *cmd, int argc, char **argv);
+int cmd_compact(const struct command *cmd, int argc, char **argv);
+int cmd_dump(const struct command *cmd, int argc, char **argv);
 int cmd_check(const struct command *cmd, int argc, char **argv);
 int cmd_convert(const struct command *cmd, int argc, char **argv);
 int cmd_copy(const struct command *cmd, int argc, char **argv);
@@ -101,6 +109,9 @@ int usage_option(const struct command *cmd, int opt);
 /* A size given to an option; prints and returns false if it is none. */
 bool size_option(const struct command *cmd, const char *option, const char *value,
 		 u64 *bytes);
+
+/* The name in "NAME" or "/dev/mapper/NAME". */
+const char *clone_name(const char *argument);
 
 /* ---- output --------------------------------------------------------------------- */
 

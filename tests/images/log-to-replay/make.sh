@@ -1,0 +1,8 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Not closed: the log holds changes.
+
+image base.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M", "seed": 1}'
+image bad.vhdx '{"size": "16M", "block_size": "2M", "parent": "base.vhdx", "seed": 2,
+	"blocks": {"0": {"state": 7, "sectors": [[0, 5]]}}, "dirty": {}}'
