@@ -11,10 +11,13 @@
  *   layer := vhdx <dev> <virtual sectors> <block sectors>
  *                 <logical sector size in bytes>
  *                 <BAT sector> <log sector> <log sectors>
+ *          | vhd <dev> <virtual sectors> <block sectors> <BAT sector>
  *          | raw <dev> <first sector> <sectors>
  *
- *   "sectors" are 512 bytes.  A raw layer can only be the last one, and not
- *   the first.  At most VHDCLONE_MAX_LAYERS layers.
+ *   "sectors" are 512 bytes.  A vhd layer is a dynamic or differencing one, never
+ *   the first; its blocks have 128 sectors or more.  A raw layer can only be the
+ *   last one, and not the first.
+ *   At most VHDCLONE_MAX_LAYERS layers.
  *
  *   feature args:
  *     read_only                  never write, not even the header
@@ -51,6 +54,9 @@
 #define VHDCLONE_MAX_LAYERS		256
 #define VHDCLONE_LAYER_VHDX		"vhdx"
 #define VHDCLONE_LAYER_VHDX_ARGS	7	/* after the word "vhdx" */
+#define VHDCLONE_LAYER_VHD		"vhd"
+#define VHDCLONE_LAYER_VHD_ARGS		4	/* after the word "vhd" */
+#define VHDCLONE_LAYER_VHD_MIN_BLOCK	128	/* sectors; bounds what a map takes */
 #define VHDCLONE_LAYER_RAW		"raw"
 #define VHDCLONE_LAYER_RAW_ARGS		3	/* after the word "raw" */
 

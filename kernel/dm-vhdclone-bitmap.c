@@ -128,7 +128,9 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool fresh)
 	page = vc_page_alloc(index);
 	if (!page)
 		return ERR_PTR(-ENOMEM);
-	if (!fresh && !vc_page_is_fresh(img, index)) {
+	if (img->places) {
+		r = vc_vhd_read_page(img, index, page->bits);
+	} else if (!fresh && !vc_page_is_fresh(img, index)) {
 		struct vc_batch batch;
 
 		vc_batch_init(&batch);

@@ -84,7 +84,7 @@ again:
 	state = vc_entry_state(entry);
 	if (likely(state == VC_FULL)) {
 		place->bdev = img->bdev;
-		place->sector = vc_entry_sector(entry) + offset;
+		place->sector = vc_block_place(img, block, entry) + offset;
 		return true;
 	}
 	if (state == VC_PARTIAL) {
@@ -98,7 +98,7 @@ again:
 		if (!here)
 			return false;
 		place->bdev = img->bdev;
-		place->sector = vc_entry_sector(entry) + offset;
+		place->sector = vc_block_place(img, block, entry) + offset;
 		return true;
 	}
 	if (vc_state_falls_through(state))
@@ -132,6 +132,8 @@ bool vc_chain_remap(struct vc_chain *chain, struct bio *bio)
 		else
 			break;
 		if (probe == VC_HERE) {
+			if (unlikely(img->places))
+				break;
 			vc_remap(bio, img->bdev, place);
 			return true;
 		}

@@ -21,41 +21,17 @@
 static DEFINE_MUTEX(registry_lock);
 static LIST_HEAD(registry);
 
-/* BAT and region tables are read in pieces of this size. */
-#define VC_LOAD_BYTES	(512 * 1024)
-
 #define VC_BIO_POOL	16
 
-/**
- * struct vc_load - what loading an image needs besides the image
- * @img: the image
- * @name: of the dm device, for messages
- * @path: of the layer's device, for messages
- * @buf: VC_LOAD_BYTES of vmalloc memory
- * @region_table: a copy of the region table in use
- * @region_table_offset: where it lies
- * @claims: which MiB of the device are taken
- */
-struct vc_load {
-	struct vc_image *img;
-	const char *name;
-	const char *path;
-	void *buf;
-	void *region_table;
-	u64 region_table_offset;
-	struct vhdx_claims claims;
-};
-
-static int vc_refuse(struct vc_load *load, const struct vhdx_fault *fault, int r)
+int vc_refuse(struct vc_load *load, const struct vhdx_fault *fault, int r)
 {
 	DMERR("%s: %s: %s, at byte offset %llu (value 0x%llx)", load->name, load->path,
 	      fault->what, fault->offset, fault->value);
 	return r;
 }
 
-/* Read at a byte offset in the file; says so if it can't. */
-static int vc_load_read(struct vc_load *load, u64 offset, void *buf, size_t bytes,
-			const char *what)
+int vc_load_read(struct vc_load *load, u64 offset, void *buf, size_t bytes,
+		 const char *what)
 {
 	struct block_device *bdev = load->img->bdev;
 	u64 size = (u64)compat_bdev_nr_sectors(bdev) << SECTOR_SHIFT;
@@ -166,16 +142,32 @@ static int vc_load_metadata(struct vc_load *load, const struct vhdx_region *regi
 	return r ? vc_refuse(load, &fault, r) : 0;
 }
 
-static int vc_differs(struct vc_load *load, const char *what, u64 table, u64 image)
+int vc_differs(struct vc_load *load, const char *what, u64 table, u64 image)
 {
 	DMERR("%s: %s: the table says %s %llu, the image %llu", load->name, load->path,
 	      what, table, image);
 	return -EINVAL;
 }
 
+int vc_check_lower(struct vc_load *load)
+{
+	const struct vc_image *img = load->img;
+
+	if (img->meta.has_parent && !img->has_lower) {
+		DMERR("%s: %s: is a differencing image, but the table has no layer below it",
+		      load->name, load->path);
+		return -EINVAL;
+	}
+	if (!img->meta.has_parent && img->has_lower) {
+		DMERR("%s: %s: is no differencing image, but the table has a layer below it",
+		      load->name, load->path);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* The table line describes this image and no other. */
-static int vc_compare_table(struct vc_load *load, const struct vhdx_regions *regions,
-			    bool has_lower)
+static int vc_compare_table(struct vc_load *load, const struct vhdx_regions *regions)
 {
 	const struct vc_image *img = load->img;
 	const struct vc_layer_args *args = &img->args;
@@ -200,17 +192,7 @@ static int vc_compare_table(struct vc_load *load, const struct vhdx_regions *reg
 		return vc_differs(load, "log sectors", args->log_sectors,
 				  img->header.log_length >> SECTOR_SHIFT);
 
-	if (meta->has_parent && !has_lower) {
-		DMERR("%s: %s: is a differencing image, but the table has no layer below it",
-		      load->name, load->path);
-		return -EINVAL;
-	}
-	if (!meta->has_parent && has_lower) {
-		DMERR("%s: %s: is no differencing image, but the table has a layer below it",
-		      load->name, load->path);
-		return -EINVAL;
-	}
-	return 0;
+	return vc_check_lower(load);
 }
 
 static u32 vc_entry_from_bat(u64 entry)
@@ -318,7 +300,7 @@ static int vc_check_last_block(struct vc_load *load)
 	return -EINVAL;
 }
 
-static int vc_load_vhdx(struct vc_load *load, bool has_lower)
+static int vc_load_vhdx(struct vc_load *load)
 {
 	struct vc_image *img = load->img;
 	struct vhdx_regions regions;
@@ -332,7 +314,7 @@ static int vc_load_vhdx(struct vc_load *load, bool has_lower)
 	if (!r)
 		r = vc_load_metadata(load, &regions.metadata);
 	if (!r)
-		r = vc_compare_table(load, &regions, has_lower);
+		r = vc_compare_table(load, &regions);
 	if (r)
 		return r;
 	img->bat_region = regions.bat;
@@ -426,7 +408,8 @@ static int vc_image_load(struct vc_image *img, const char *name, const char *pat
 	if (load.buf && load.region_table)
 		r = bioset_init(&img->bs, VC_BIO_POOL, 0, BIOSET_NEED_BVECS);
 	if (!r)
-		r = img->args.raw ? vc_load_raw(&load) : vc_load_vhdx(&load, img->has_lower);
+		r = img->args.raw ? vc_load_raw(&load) :
+		    img->args.vhd ? vc_vhd_load(&load) : vc_load_vhdx(&load);
 	if (!r)
 		vc_pages_init(img);
 	kvfree(load.claims.map);
@@ -464,13 +447,14 @@ static void vc_image_free(struct vc_image *img)
 	kvfree(img->fresh);
 	kvfree(img->dirs);
 	kvfree(img->bitmaps);
+	kvfree(img->places);
 	kvfree(img->map);
 	kfree(img);
 }
 
 static bool vc_same_args(const struct vc_layer_args *a, const struct vc_layer_args *b)
 {
-	if (a->raw != b->raw || a->sectors != b->sectors)
+	if (a->raw != b->raw || a->vhd != b->vhd || a->sectors != b->sectors)
 		return false;
 	if (a->raw)
 		return a->first == b->first;

@@ -69,6 +69,30 @@ static int vc_parse_vhdx(struct dm_arg_set *as, struct vc_layer_args *args, char
 	return 0;
 }
 
+static int vc_parse_vhd(struct dm_arg_set *as, struct vc_layer_args *args, char **error)
+{
+	u64 sectors, block, bat;
+
+	if (vc_parse_number(as, &sectors) || vc_parse_number(as, &block) ||
+	    vc_parse_number(as, &bat)) {
+		*error = "Invalid vhd layer: want <dev> and three numbers";
+		return -EINVAL;
+	}
+	if (!sectors || sectors > VHD_MAX_DYNAMIC_SIZE >> VHD_SECTOR_SHIFT ||
+	    block < VHDCLONE_LAYER_VHD_MIN_BLOCK ||
+	    block > VHD_MAX_BLOCK_SIZE >> VHD_SECTOR_SHIFT || (block & (block - 1)) ||
+	    !bat || bat >= VHD_NO_BLOCK) {
+		*error = "Invalid virtual size, block size or BAT sector of a vhd layer";
+		return -EINVAL;
+	}
+	args->vhd = true;
+	args->sectors = sectors;
+	args->block_sectors = block;
+	args->sector_size = VHD_SECTOR;
+	args->bat = bat;
+	return 0;
+}
+
 int vc_parse_nr_layers(struct dm_arg_set *as, unsigned int *nr_layers, char **error)
 {
 	u64 nr;
@@ -93,20 +117,22 @@ int vc_parse_layer(struct dm_arg_set *as, struct vc_layer_args *args, const char
 	}
 	if (!strcmp(kind, VHDCLONE_LAYER_VHDX))
 		return vc_parse_vhdx(as, args, error);
+	if (!strcmp(kind, VHDCLONE_LAYER_VHD))
+		return vc_parse_vhd(as, args, error);
 	if (!strcmp(kind, VHDCLONE_LAYER_RAW))
 		return vc_parse_raw(as, args, error);
-	*error = "Unknown kind of layer: want vhdx or raw";
+	*error = "Unknown kind of layer: want vhdx, vhd or raw";
 	return -EINVAL;
 }
 
 int vc_check_layer(const struct vc_layer_args *args, unsigned int i,
 		   unsigned int nr_layers, const struct vc_layer_args *top, char **error)
 {
+	if (!i && (args->raw || args->vhd)) {
+		*error = "The top layer must be vhdx";
+		return -EINVAL;
+	}
 	if (args->raw) {
-		if (!i) {
-			*error = "The top layer must be vhdx";
-			return -EINVAL;
-		}
 		if (i != nr_layers - 1) {
 			*error = "A raw layer can only be the last one";
 			return -EINVAL;

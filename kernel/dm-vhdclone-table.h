@@ -8,7 +8,7 @@
 #include <linux/string.h>
 
 #include "dm-vhdclone-if.h"
-#include "vhdx-format.h"
+#include "vhd-format.h"
 
 /* 1 MiB in sectors. */
 #define MIB_SECTOR_SHIFT	(VHDX_MIB_SHIFT - SECTOR_SHIFT)
@@ -16,6 +16,7 @@
 /**
  * struct vc_layer_args - a layer as the table names it
  * @raw: a raw window; then only @first and @sectors count
+ * @vhd: a VHD; then only @sectors, @block_sectors and @bat do; @sector_size is 512
  * @first: first sector of the window
  * @sectors: virtual size
  * @block_sectors: block size
@@ -24,6 +25,7 @@
  */
 struct vc_layer_args {
 	bool raw;
+	bool vhd;
 	sector_t first;
 	sector_t sectors;
 	u32 block_sectors;

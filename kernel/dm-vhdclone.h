@@ -6,6 +6,7 @@
  *
  *	-io	plain bios to metadata, alone or in batches
  *	-image	one layer: opened, checked, its block map; the host-wide registry
+ *	-vhd	the same for a layer of the older format
  *	-bitmap	the sector bitmap pages of an image, and the shrinker
  *	-chain	which read-only layer holds a sector, whatever the depth
  *	-space	free space on the delta device
@@ -196,6 +197,7 @@ struct vc_space {
  * @lss_shift: log2 of sectors in a logical sector, 0 or 3
  * @page_shift: log2 of the sectors that a bitmap page covers
  * @dirs: for each chunk the directory of its bitmap pages, or NULL while there are none
+ * @places: of a VHD: first sector of each block, which is not in its map entry; else NULL
  *
  * @lock: see the top of this file
  * @bitmaps: nr_chunks places of sector bitmap blocks in MiB, 0 if there is none
@@ -215,6 +217,7 @@ struct vc_image {
 	u8 page_shift;
 	bool raw;
 	struct vc_page_dir __rcu **dirs;
+	u32 *places;
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	u32 *bitmaps;
@@ -283,6 +286,61 @@ static inline sector_t vc_block_end(const struct vc_image *img, u32 block)
 
 	return min(end, img->sectors);
 }
+
+/* The first sector of a block that is here, on the device. */
+static inline sector_t vc_block_place(const struct vc_image *img, u32 block, u32 entry)
+{
+	return unlikely(img->places) ? img->places[block] : vc_entry_sector(entry);
+}
+
+/* BAT and region tables are read in pieces of this size. */
+#define VC_LOAD_BYTES	(512 * 1024)
+
+/**
+ * struct vc_load - what loading an image needs besides the image
+ * @img: the image
+ * @name: of the dm device, for messages
+ * @path: of the layer's device, for messages
+ * @buf: VC_LOAD_BYTES of vmalloc memory
+ * @region_table: a copy of the region table in use
+ * @region_table_offset: where it lies
+ * @claims: which MiB of the device are taken
+ */
+struct vc_load {
+	struct vc_image *img;
+	const char *name;
+	const char *path;
+	void *buf;
+	void *region_table;
+	u64 region_table_offset;
+	struct vhdx_claims claims;
+};
+
+/* Read at a byte offset in the file; says so if it can't.  May sleep. */
+int vc_load_read(struct vc_load *load, u64 offset, void *buf, size_t bytes,
+		 const char *what);
+
+/* One line that names the fault.  Return: @r. */
+int vc_refuse(struct vc_load *load, const struct vhdx_fault *fault, int r);
+
+/* The table and the image do not agree.  Return: -EINVAL. */
+int vc_differs(struct vc_load *load, const char *what, u64 table, u64 image);
+
+/* An image has a parent exactly if the table has a layer below.  Return: 0 or -EINVAL. */
+int vc_check_lower(struct vc_load *load);
+
+/* ---- -vhd --------------------------------------------------------------------- */
+
+/* Check a VHD whole and load its map; what is allocated is the image's.  May sleep. */
+int vc_vhd_load(struct vc_load *load);
+
+/**
+ * vc_vhd_read_page() - gather a bitmap page of a differencing VHD from its blocks
+ * @bits: VHDX_PAGE_SIZE zeroed bytes; becomes what a page of VHDX would be
+ *
+ * Worker only.  Return: 0, -EIO, -ENOMEM.
+ */
+int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits);
 
 /* ---- -bitmap ------------------------------------------------------------------ */
 

@@ -3,7 +3,7 @@
  * The VHD format, version 1: checks and arithmetic.  See vhd-format.h for the
  * contract.
  *
- * Compiled into the tool and the unit tests.  All input is hostile: nothing read from
+ * Compiled into the module, the tool and the unit tests.  All input is hostile: nothing read from
  * the image is used as an index, a count or a length before it was checked.
  */
 #include "vhd-format.h"

@@ -147,7 +147,7 @@ static void make_storm(void)
 		sum += 1.0 / (i + 1);
 		weight[i] = sum;
 		order[2 * i] = once[i];
-		at = (random64() >> 11) * 0x1p-53 * sum;
+		at = (random64() >> 11) * (1.0 / (1ULL << 53)) * sum;
 		while (low < high) {
 			uint64_t mid = (low + high) / 2;
 
@@ -515,18 +515,14 @@ static void run(void)
 
 static uint64_t number(const char *arg)
 {
+	static const char units[] = "KMG";
 	char *end;
 	uint64_t n = strtoull(arg, &end, 0);
+	const char *unit = *end ? strchr(units, *end) : NULL;
 
-	switch (*end) {
-	case 'G':
-		n <<= 10; /* fallthrough */
-	case 'M':
-		n <<= 10; /* fallthrough */
-	case 'K':
-		n <<= 10;
+	if (unit) {
+		n <<= 10 * (unit - units + 1);
 		end++;
-		break;
 	}
 	if (end == arg || *end)
 		errx(2, "not a number: %s", arg);

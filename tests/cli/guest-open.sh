@@ -451,6 +451,47 @@ test_open_over_a_fixed_vhd() {
 	nothing_left
 }
 
+# A dynamic VHD, and differencing ones on it, whose bits are in each block.
+test_open_over_a_vhd() {
+	local all='[[0, 1], [7, 3], [100, 50], [4090, 6]]' last='[[0, 5], [2047, 1]]'
+	"$TOP/tests/lib/vhd.py" build '{"type": "dynamic", "size": 9437184, "blocks":
+		{"0": {"tag": "BASE"}, "2": {"tag": "BASE"}, "4": {"tag": "BASE"}}}' base.vhd
+	"$TOP/tests/lib/vhd.py" build '{"type": "differencing", "size": 9437184,
+		"id": "22222222222222222222222222222222", "relative": ".\\\\base.vhd",
+		"block_size": 524288, "parent_id": "11111111111111111111111111111111", "blocks":
+		{"0": {"tag": "MIDL", "sectors": [[1, 9], [1000, 24]]},
+		 "17": {"tag": "MIDL", "sectors": [[0, 3], [1020, 4]]}}}' middle.vhd
+	"$TOP/tests/lib/vhd.py" build '{"type": "differencing", "size": 9437184,
+		"id": "33333333333333333333333333333333", "relative": ".\\\\middle.vhd",
+		"parent_id": "22222222222222222222222222222222", "blocks":
+		{"0": {"tag": "TOPS", "sectors": '"$all"'},
+		 "3": {"tag": "TOPS"}, "4": {"tag": "TOPS", "sectors": '"$last"'}}}' top.vhd
+	"$TOP/tests/lib/vhd.py" merge dynamic.raw base.vhd
+	"$TOP/tests/lib/vhd.py" merge top.raw top.vhd middle.vhd base.vhd
+	vc 0 create base.vhd one.vhdx
+	vc 0 create top.vhd two.vhdx
+	vc 0 open one.vhdx
+	vc 0 open two.vhdx
+	vc 0 status --json two
+	same "$(json '[l["type"] for l in j["clones"][0]["layers"]]')" \
+		"['vhdx', 'vhd', 'vhd', 'vhd']"
+	same_content /dev/mapper/one dynamic.raw
+	same_content /dev/mapper/two top.raw
+	# In pieces that begin and end anywhere, of what the kernel has not cached.
+	for skip in 6 99 1023 4089 10239 16383; do
+		dd if=/dev/mapper/two iflag=direct bs=512 skip=$skip count=77 status=none >piece
+		dd if=top.raw bs=512 skip=$skip count=77 status=none | same_content piece -
+	done
+	head -c 3k /dev/urandom >new
+	dd if=new of=/dev/mapper/two bs=512 seek=98 oflag=direct conv=fsync status=none
+	dd if=new of=top.raw bs=512 seek=98 conv=notrunc status=none
+	same_content /dev/mapper/two top.raw
+	vc 0 close one
+	vc 0 close two
+	vc 0 compare --strict two.vhdx top.raw
+	nothing_left
+}
+
 test_open_clones_are_seen() {
 	files
 	vc 0 create base.vhdx second.vhdx

@@ -188,14 +188,16 @@ test_vhd_as_base() {
 test_vhd_table() {
 	[ "$(id -u)" = 0 ] || skip 'not root'
 	vhd_chain dynamic
-	vc 0 create base.vhd on-dynamic.vhdx
 	vc 0 create top.vhd on-top.vhdx
 	"$VHD" merge want top.vhd middle.vhd base.vhd
 	vc 0 compare --strict on-top.vhdx want
-	# Until the target has a kind of layer for it.
-	unchanged refused 4 "base.vhd: a dynamic VHD .*'vhdclone convert'" table on-dynamic.vhdx
-	unchanged refused 4 "top.vhd: a differencing VHD .*convert" table on-top.vhdx
-	unchanged refused 4 'a dynamic VHD .*convert' open on-dynamic.vhdx
+	"$VHD" build '{"type": "dynamic", "size": 8388608}' 8M.vhd
+	vc 0 create --logical-sector-size 4096 8M.vhd 4k.vhdx
+	unchanged refused 4 "8M.vhd: a dynamic VHD .* 4096 .*'vhdclone convert'" table 4k.vhdx
+	unchanged refused 4 'a dynamic VHD .*convert' open 4k.vhdx
+	"$VHD" build '{"type": "dynamic", "size": 8388608, "block_size": 32768}' small.vhd
+	vc 0 create small.vhd on-small.vhdx
+	unchanged refused 4 'blocks of 32768 bytes .*convert' table on-small.vhdx
 }
 
 test_vhd_of_windows() {

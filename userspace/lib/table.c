@@ -12,6 +12,13 @@
 
 static void vc_table_print_layer(FILE *out, const struct vc_image *image, dev_t device)
 {
+	if (image->format == VC_FORMAT_VHD && !vc_vhd_is_fixed(image)) {
+		fprintf(out, " " VHDCLONE_LAYER_VHD " %u:%u %llu %u %llu", major(device),
+			minor(device), vc_image_virtual_size(image) / 512,
+			image->vhd->header.block_size / 512,
+			image->vhd->header.bat_offset / 512);
+		return;
+	}
 	/* A fixed VHD is a raw disk with a footer behind it. */
 	if (image->format != VC_FORMAT_VHDX) {
 		fprintf(out, " " VHDCLONE_LAYER_RAW " %u:%u 0 %llu", major(device),
@@ -27,15 +34,22 @@ static void vc_table_print_layer(FILE *out, const struct vc_image *image, dev_t 
 
 int vc_table_possible(const struct vc_chain *chain, struct vc_err *err)
 {
+	u32 sector_size = chain->layer[0]->meta.logical_sector_size;
 	const struct vc_image *image;
 	unsigned int i;
 
-	for (i = 0; i < chain->nr; i++) {
+	for (i = 1; i < chain->nr; i++) {
 		image = chain->layer[i];
-		if (image->format == VC_FORMAT_VHD && !vc_vhd_is_fixed(image))
+		if (image->format != VC_FORMAT_VHD || vc_vhd_is_fixed(image))
+			continue;
+		if (sector_size != VHD_SECTOR)
 			return vc_error(err, EOPNOTSUPP, image->file.path,
-					"a %s VHD cannot be a layer of an open clone: make a VHDX of it with 'vhdclone convert'",
-					vc_image_type(image));
+					"a %s VHD cannot be a layer below sectors of %u bytes: make a VHDX of it with 'vhdclone convert'",
+					vc_image_type(image), sector_size);
+		if (image->vhd->header.block_size / 512 < VHDCLONE_LAYER_VHD_MIN_BLOCK)
+			return vc_error(err, EOPNOTSUPP, image->file.path,
+					"a VHD with blocks of %u bytes cannot be a layer: make a VHDX of it with 'vhdclone convert'",
+					image->vhd->header.block_size);
 	}
 	return 0;
 }
@@ -150,10 +164,14 @@ static dev_t vc_word_device(struct vc_words *words)
 static void vc_parse_layer(struct vc_words *words, struct vc_table_layer *layer)
 {
 	const char *kind = vc_word(words);
+	unsigned int args = VHDCLONE_LAYER_VHDX_ARGS;
 	unsigned int skip;
 
 	layer->raw = !strcmp(kind, VHDCLONE_LAYER_RAW);
-	if (!layer->raw && strcmp(kind, VHDCLONE_LAYER_VHDX))
+	layer->vhd = !strcmp(kind, VHDCLONE_LAYER_VHD);
+	if (layer->vhd)
+		args = VHDCLONE_LAYER_VHD_ARGS;
+	else if (!layer->raw && strcmp(kind, VHDCLONE_LAYER_VHDX))
 		words->bad = true;
 	layer->device = vc_word_device(words);
 	if (layer->raw) {
@@ -162,7 +180,7 @@ static void vc_parse_layer(struct vc_words *words, struct vc_table_layer *layer)
 		return;
 	}
 	layer->sectors = vc_word_number(words);
-	for (skip = 2; skip < VHDCLONE_LAYER_VHDX_ARGS; skip++)
+	for (skip = 2; skip < args; skip++)
 		vc_word_number(words);
 }
 

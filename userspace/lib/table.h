@@ -28,6 +28,7 @@ static inline u64 vc_table_sectors(const struct vc_chain *chain)
 /* One layer of a table line that is active. */
 struct vc_table_layer {
 	bool raw;
+	bool vhd;
 	dev_t device;
 	u64 sectors;
 };

@@ -102,7 +102,7 @@ static struct json_object *clone_json_layers(const struct clone *clone)
 		path = vc_device_path(layer->device);
 		snprintf(text, sizeof(text), "%u:%u", major(layer->device),
 			 minor(layer->device));
-		json_add_string(json, "type", layer->raw ? "raw" : "vhdx");
+		json_add_string(json, "type", layer->raw ? "raw" : layer->vhd ? "vhd" : "vhdx");
 		json_add_string(json, "path", path);
 		json_add_string(json, "device", text);
 		json_add_number(json, "size", layer->sectors * 512);
