@@ -137,6 +137,9 @@ test_open_read_only() {
 	vc 0 status --json a
 	has '"mode": "ro"'
 	has '"read-only": true'
+	# Nobody writes to what was protected; nor to what is in use, when it is not.
+	refused 2 'protected' open clone.vhdx
+	chmod 644 clone.vhdx
 	refused 5 'a base of the open clone a' open clone.vhdx
 	vc 0 close a
 	vc 0 close b

@@ -345,6 +345,17 @@ test_create_full() {
 	refused 1 'does not go with' create --full --type fixed --size 1M x.vhdx
 }
 
+# working PID: until it is where signals are for it to handle
+working() {
+	local caught n
+	for ((n = 0; n < 200; n++)); do
+		caught=$(sed -n 's/^SigCgt:.*\(...\)$/\1/p' "/proc/$1/status")
+		[ $((0x${caught:-0} & 0x200)) = 0 ] || return 0
+		sleep 0.05
+	done
+	fail "$1 handles no signal"
+}
+
 test_long_work() {
 	local code=0
 	three
@@ -360,7 +371,7 @@ j = json.loads(open("err").readlines()[-1]); print(j["verb"], j["done"] == j["to
 	vc 0 convert --type dynamic d.img full.vhdx
 	vc 0 reparent --unsafe d.vhdx full.vhdx
 	"$VHDCLONE" flatten --rate 20M d.vhdx 2>err &
-	sleep 0.7
+	working $!
 	kill -USR1 $!
 	sleep 0.2
 	kill -INT $!
@@ -375,12 +386,28 @@ j = json.loads(open("err").readlines()[-1]); print(j["verb"], j["done"] == j["to
 	vc 0 compare d.vhdx d.img
 	code=0
 	"$VHDCLONE" convert --type raw --rate 10M d.vhdx new 2>err &
-	sleep 0.5
+	working $!
+	sleep 0.1
 	kill -TERM $!
 	wait $! || code=$?
 	same "$code" 8 'exit code'
 	has 'nothing was made' err
 	[ -z "$(find . -name 'new' -o -name '.vhdclone-*')" ] || fail "something is left behind"
+	code=0
+	"$VHDCLONE" compact --rate 20M d.vhdx 2>err &
+	working $!
+	kill -USR1 $!
+	sleep 0.2
+	kill -INT $!
+	wait $! || code=$?
+	same "$code" 8 'exit code'
+	has '^compact: [0-9]+ %, ' err
+	has 'interrupted: the image is in order' err
+	vc 0 check d.vhdx
+	vc 0 compare d.vhdx d.img
+	vc 0 compact --progress-json d.vhdx
+	has '"verb":"compact"' err
+	vc 0 compare d.vhdx d.img
 }
 
 test_convert_vhd() {

@@ -22,6 +22,7 @@ struct vc_compacting {
 	struct vc_disk *own;		/* the top alone */
 	struct vc_disk *below;		/* what it reads as without it, or NULL */
 	struct vc_edit *edit;
+	struct vc_progress *progress;
 	struct vc_compacted *done;
 	u8 *buf;
 	u8 *other;
@@ -118,6 +119,15 @@ static int vc_compact_look(struct vc_compacting *c, u32 block, struct vc_look *l
 	return ret;
 }
 
+/* So many bytes more were looked at or moved. */
+static int vc_compact_step(struct vc_compacting *c, u64 bytes, struct vc_err *err)
+{
+	int ret = vc_progress_step(c->progress, bytes);
+
+	return !ret ? 0 : vc_error(err, -ret, c->image->file.path,
+				   "interrupted: the image is in order, and another run goes on");
+}
+
 static int vc_compact_block(struct vc_compacting *c, u32 block, struct vc_err *err)
 {
 	unsigned int state = vhdx_bat_state(vc_edit_block(c->edit, block));
@@ -130,6 +140,8 @@ static int vc_compact_block(struct vc_compacting *c, u32 block, struct vc_err *e
 	if (state != VHDX_BLOCK_FULLY_PRESENT && state != VHDX_BLOCK_PARTIALLY_PRESENT)
 		return 0;
 	ret = vc_compact_look(c, block, &look, err);
+	if (!ret)
+		ret = vc_compact_step(c, c->image->geo.block_size, err);
 	if (ret)
 		return ret;
 	if (look.none || look.same) {
@@ -170,24 +182,13 @@ static int vc_compact_bitmaps(struct vc_compacting *c, struct vc_err *err)
 	return ret;
 }
 
-static int vc_compact_interrupted(struct vc_compacting *c, struct vc_err *err)
-{
-	if (!vc_signal_waits())
-		return 0;
-	return vc_error(err, EINTR, c->image->file.path,
-			"interrupted: the image is in order, and another run goes on");
-}
-
 static int vc_compact_drop(struct vc_compacting *c, struct vc_err *err)
 {
 	u32 block;
 	int ret = 0;
 
-	for (block = 0; block < c->image->geo.nr_blocks && !ret; block++) {
+	for (block = 0; block < c->image->geo.nr_blocks && !ret; block++)
 		ret = vc_compact_block(c, block, err);
-		if (!ret && !(block % 64))
-			ret = vc_compact_interrupted(c, err);
-	}
 	/* The bits of what was dropped must be gone before their block is. */
 	if (!ret)
 		ret = vc_edit_commit(c->edit, err);
@@ -290,6 +291,20 @@ static int vc_compact_move(struct vc_compacting *c, const struct vc_placed *plac
 	return 1;
 }
 
+/* What lies behind the place where all of them would end, side by side, has to move. */
+static void vc_compact_expect(struct vc_compacting *c, const struct vc_placed *list, u32 nr)
+{
+	u64 block = vhdx_block_mib(&c->image->geo);
+	u64 end = 0;
+	u32 i;
+
+	for (i = 0; i < nr; i++)
+		end += list[i].bitmap ? 1 : block;
+	for (i = 0; i < nr && c->progress; i++)
+		if (list[i].mib > end)
+			c->progress->total += (list[i].bitmap ? 1 : block) << VHDX_MIB_SHIFT;
+}
+
 /* One pass from the end to the front: until a block of each kind finds no place. */
 static int vc_compact_pass(struct vc_compacting *c, bool *moved, struct vc_err *err)
 {
@@ -302,6 +317,8 @@ static int vc_compact_pass(struct vc_compacting *c, bool *moved, struct vc_err *
 
 	*moved = false;
 	ret = vc_compact_collect(c, &list, &nr, err);
+	if (!ret)
+		vc_compact_expect(c, list, nr);
 	for (i = 0; i < nr && ret >= 0 && !(full[0] && full[1]); i++) {
 		if (full[list[i].bitmap])
 			continue;
@@ -311,13 +328,12 @@ static int vc_compact_pass(struct vc_compacting *c, bool *moved, struct vc_err *
 		if (ret <= 0)
 			continue;
 		*moved = true;
+		ret = vc_compact_step(c, c->image->geo.block_size, err);
 		batch += vhdx_block_mib(&c->image->geo);
-		if (batch < VC_BATCH)
+		if (ret || batch < VC_BATCH)
 			continue;
 		batch = 0;
 		ret = vc_edit_commit(c->edit, err);
-		if (!ret)
-			ret = vc_compact_interrupted(c, err);
 	}
 	free(list);
 	return ret < 0 ? ret : vc_edit_commit(c->edit, err);
@@ -370,11 +386,26 @@ static int vc_compact_finish(struct vc_compacting *c, struct vc_err *err)
 	return ret;
 }
 
-int vc_compact(struct vc_chain *chain, bool dedup, struct vc_compacted *done,
-	       struct vc_err *err)
+/* What will be looked at. */
+static int vc_compact_measure(struct vc_compacting *c, struct vc_err *err)
+{
+	struct vc_usage usage;
+	int ret;
+
+	if (!c->progress)
+		return 0;
+	ret = vc_image_walk(c->image, &usage, NULL, NULL, err);
+	c->progress->total = ((u64)usage.nr_full + usage.nr_partial) *
+			     c->image->geo.block_size;
+	vc_usage_free(&usage);
+	return ret;
+}
+
+int vc_compact(struct vc_chain *chain, bool dedup, struct vc_progress *progress,
+	       struct vc_compacted *done, struct vc_err *err)
 {
 	struct vc_image *image = chain->layer[0];
-	struct vc_compacting c = { .image = image, .done = done };
+	struct vc_compacting c = { .image = image, .done = done, .progress = progress };
 	struct vc_err why;
 	int ret;
 
@@ -390,6 +421,8 @@ int vc_compact(struct vc_chain *chain, bool dedup, struct vc_compacted *done,
 	c.buf = malloc(VC_PIECE);
 	c.other = malloc(VC_PIECE);
 	ret = c.buf && c.other ? vc_compact_disks(&c, chain, dedup, err) : vc_error_nomem(err);
+	if (!ret)
+		ret = vc_compact_measure(&c, err);
 	if (!ret)
 		ret = vc_edit_begin(&c.edit, image, err);
 	if (!ret) {

@@ -4,6 +4,7 @@
 #define VC_COMPACT_H
 
 #include "chain.h"
+#include "progress.h"
 
 /**
  * struct vc_compacted - what was done
@@ -31,13 +32,14 @@ struct vc_compacted {
  * vc_compact() - drop what need not be there, move the rest to the front, cut the file
  * @chain: its top is compacted, as vc_change_open() gives it
  * @dedup: drop blocks whose sectors are in the parent, too
+ * @progress: blocks looked at, and blocks moved, in bytes; may be NULL
  * @done: result
- * @err: filled in on error; EINTR: a signal waits (vc_signals_hold()); the image is in
- *	 order, and another run goes on
+ * @err: filled in on error; EINTR: @progress was told to stop; the image is in order,
+ *	 and another run goes on
  *
  * The disk reads the same at any instant, and has the same DataWriteGuid.
  */
-int vc_compact(struct vc_chain *chain, bool dedup, struct vc_compacted *done,
-	       struct vc_err *err);
+int vc_compact(struct vc_chain *chain, bool dedup, struct vc_progress *progress,
+	       struct vc_compacted *done, struct vc_err *err);
 
 #endif /* VC_COMPACT_H */

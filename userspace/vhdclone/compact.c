@@ -2,7 +2,7 @@
 /* vhdclone compact */
 #include "change.h"
 #include "compact.h"
-#include "vhdclone.h"
+#include "long.h"
 
 enum {
 	OPT_DEDUP = OPT_OWN,
@@ -14,16 +14,18 @@ static const struct option compact_options[] = {
 	{ "parent", required_argument, NULL, OPT_BASE },
 	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
+	OPTION_PROGRESS,
+	OPTION_RATE,
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
 };
 
 static int compact_run(const char *path, bool dedup, struct chain_args *args,
-		       struct vc_compacted *done, struct vc_err *err)
+		       struct progress_args *progress, struct vc_compacted *done,
+		       struct vc_err *err)
 {
 	struct vc_chain chain = { .nr = 1 };
-	sigset_t signals;
 	int ret;
 
 	ret = vc_change_open(&chain.layer[0], path, err);
@@ -34,11 +36,9 @@ static int compact_run(const char *path, bool dedup, struct chain_args *args,
 	if (dedup)
 		ret = vc_chain_walk(&chain, chain.layer[0], &args->options, err);
 	if (!ret) {
-		vc_signals_hold(&signals);
-		ret = vc_compact(&chain, dedup, done, err);
-		if (ret == -EINTR)
-			vc_signal_take();
-		vc_signals_release(&signals);
+		progress_start(progress, "compact");
+		ret = vc_compact(&chain, dedup, &progress->progress, done, err);
+		progress_end(progress);
 	}
 	vc_chain_close(&chain);
 	return ret;
@@ -73,6 +73,7 @@ static int compact_report(const char *path, bool as_json, const struct vc_compac
 
 int cmd_compact(const struct command *cmd, int argc, char **argv)
 {
+	struct progress_args progress = { };
 	struct chain_args args = { };
 	struct vc_compacted done;
 	bool dedup = false;
@@ -87,14 +88,17 @@ int cmd_compact(const struct command *cmd, int argc, char **argv)
 			dedup = true;
 		} else if (opt == OPT_JSON) {
 			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
+		} else if (!chain_args_take(&args, opt, optarg) &&
+			   !progress_take(cmd, &progress, opt, optarg)) {
 			ret = usage_option(cmd, opt);
 			goto out;
 		}
 	}
-	if (argc - optind != 1)
+	if (progress.bad)
+		ret = VC_EXIT_USAGE;
+	else if (argc - optind != 1)
 		ret = usage_error(cmd, "need one IMAGE");
-	else if (compact_run(argv[optind], dedup, &args, &done, &err))
+	else if (compact_run(argv[optind], dedup, &args, &progress, &done, &err))
 		ret = report_error(&err);
 	else
 		ret = compact_report(argv[optind], json, &done);

@@ -55,7 +55,7 @@ static const struct command commands[] = {
 	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
 	{ "compact", NULL, cmd_compact, "IMAGE", "make the file of an image as small as can be",
 	  "      --dedup-parent       drop blocks that read the same without them\n"
-	  HELP_BASE HELP_BASE_DIR HELP_JSON HELP_HELP },
+	  HELP_BASE HELP_BASE_DIR HELP_PROGRESS HELP_JSON HELP_HELP },
 	{ "dump", NULL, cmd_dump, "IMAGE", "print all metadata, for a report of a bug",
 	  HELP_JSON HELP_HELP },
 	{ "reset", NULL, cmd_reset, "NAME|DELTA", "make a delta empty again",
