@@ -17,13 +17,14 @@
 static int memory = -1;
 static char path[64];
 
-static void finding(void *data, const struct vc_image *image, enum vc_severity severity,
-		    const char *text)
+static void finding(void *data, const struct vc_image *image,
+		    const struct vc_finding *found)
 {
 	unsigned int *nr = data;
 
-	fuzz_assert(image && *text && severity <= VC_CORRUPT);
-	*nr += severity == VC_CORRUPT;
+	fuzz_assert(image && *found->text && found->severity <= VC_CORRUPT);
+	fuzz_assert(vc_finding_name(found->kind));
+	*nr += found->severity == VC_CORRUPT;
 }
 
 static bool small(const struct vc_image *image)
