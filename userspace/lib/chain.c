@@ -287,6 +287,9 @@ static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 	char *joined = NULL;
 	int ret;
 
+	/* As locators of this directory begin; nothing that a message should repeat. */
+	if (dir && !strncmp(path, "./", 2))
+		path += 2;
 	if (dir && *path != '/' && asprintf(&joined, "%s/%s", dir, path) < 0) {
 		search->ret = vc_error_nomem(err);
 		return NULL;
