@@ -66,6 +66,24 @@ test_chain_finds_moved_bases() {
 	vc 0 check --base-dir c b/deeper.vhdx
 }
 
+# Another image of the base's name, in a place that is looked at before the right one.
+test_chain_passes_namesakes() {
+	mkdir a b c
+	parent a/base.vhdx
+	vc 0 create a/base.vhdx b/clone.vhdx
+	vc 0 convert --type dynamic a/base.vhdx b/base.vhdx
+	refused 2 'may not name by itself.*--base' table b/clone.vhdx
+	mv a/base.vhdx c/
+	vc 0 check --base-dir c b/clone.vhdx
+	refused 6 'b/base.vhdx is not the parent' table b/clone.vhdx
+	vc 0 chain --base-dir c --json b/clone.vhdx
+	same "$(json 'j["chain"][1]["path"]')" "$PWD/c/base.vhdx"
+	# As short as can be.
+	vc 0 create b/base.vhdx b/own.vhdx
+	parent b/base.vhdx
+	refused 6 ' [^ ]*files/b/base.vhdx is not the parent' table b/own.vhdx
+}
+
 test_chain_names_several_bases() {
 	mkdir a b c
 	parent a/base.vhdx

@@ -274,10 +274,14 @@ struct vc_search {
 	unsigned int flags;
 	struct vc_fence fence;
 	char *directory;		/* the child's */
+	struct vc_image *other;		/* was there first, but is not the parent */
 	int ret;			/* of the most telling try */
 };
 
-/* Open one candidate.  What was refused tells more than what is not there. */
+/*
+ * Open one candidate.  What was refused tells more than what is not there, or than
+ * something else of that name in another place.
+ */
 static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 				      const char *path, const struct vc_fence *fence,
 				      struct vc_err *err)
@@ -289,15 +293,23 @@ static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 
 	/* As locators of this directory begin; nothing that a message should repeat. */
 	if (dir && !strncmp(path, "./", 2))
-		path += 2;
+		path += 1 + strspn(path + 1, "/");
 	if (dir && *path != '/' && asprintf(&joined, "%s/%s", dir, path) < 0) {
 		search->ret = vc_error_nomem(err);
 		return NULL;
 	}
 	ret = vc_image_open(&parent, joined ? joined : path, search->flags, fence, &try_err);
 	free(joined);
-	if (!ret)
+	if (!ret && !vc_chain_check_parent(search->child, parent, &try_err))
 		return parent;
+	if (!ret && !search->other && (!search->ret || search->ret == -ENOENT)) {
+		search->other = parent;
+		return NULL;
+	}
+	if (!ret) {
+		vc_image_close(parent);
+		return NULL;
+	}
 	if (!search->ret || search->ret == -ENOENT) {
 		search->ret = ret;
 		*err = try_err;
@@ -374,10 +386,8 @@ int vc_chain_find_parent(const struct vc_image *child,
 				vc_guid_format(&child->locator->type, text));
 	}
 	search.flags = options->base_flags | (raw ? VC_IMAGE_RAW : 0);
-	if (named) {
-		*result = vc_search_try(&search, NULL, named, NULL, err);
-		return *result ? 0 : search.ret;
-	}
+	if (named)
+		return vc_image_open(result, named, search.flags, NULL, err);
 
 	hint = vc_chain_hint(child);
 	if (!hint)
@@ -389,6 +399,10 @@ int vc_chain_find_parent(const struct vc_image *child,
 		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
 		if (!*result && absolute)
 			*result = vc_search_try(&search, NULL, absolute, &search.fence, err);
+		if (*result)
+			vc_image_close(search.other);
+		else
+			*result = search.other;
 		ret = *result ? 0 : search.ret;
 	}
 	vc_fence_free(&search);

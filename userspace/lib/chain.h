@@ -74,7 +74,8 @@ bool vc_chain_has(const struct vc_chain *chain, const struct vc_file *file);
  * @result: to be closed with vc_image_close()
  * @err: filled in on error
  *
- * What was found need not be the parent: ask vc_chain_check_parent().
+ * Each place is tried until the parent itself is found.  Failing that, the result is what
+ * was found first in place of it: ask vc_chain_check_parent().
  */
 int vc_chain_find_parent(const struct vc_image *child,
 			 const struct vc_chain_options *options, const char *named,
