@@ -2,7 +2,7 @@
 /* vhdclone open */
 #define _GNU_SOURCE
 #include "activate.h"
-#include "vhdclone.h"
+#include "options.h"
 
 enum {
 	OPT_PROBE = OPT_OWN,
@@ -11,13 +11,7 @@ enum {
 static const struct option open_options[] = {
 	{ "read-only", no_argument, NULL, 'r' },
 	{ "probe", no_argument, NULL, OPT_PROBE },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /* The image's file name without its suffix, to be freed. */
@@ -76,47 +70,34 @@ static int open_image(const char *path, const char *name,
 	return code;
 }
 
-int cmd_open(const struct command *cmd, int argc, char **argv)
+int cmd_open(struct options *options)
 {
-	struct vc_open_options options = { };
-	struct chain_args args = { };
-	bool json = false;
-	char *name = NULL;
+	struct vc_open_options open = { };
+	char *name;
 	int code;
 	int opt;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hr", open_options, NULL)) != -1) {
-		if (opt == 'r') {
-			options.read_only = true;
-		} else if (opt == OPT_PROBE) {
-			options.probe = true;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
+	while ((opt = options_next(options, open_options)) != -1) {
+		if (opt == 'r')
+			open.read_only = true;
+		else
+			open.probe = true;
 	}
-	if (argc - optind < 1 || argc - optind > 2) {
-		code = usage_error(cmd, "need one IMAGE, and perhaps a NAME");
-		goto out;
-	}
-	if (argc - optind == 2)
-		name = strdup(argv[optind + 1]);
+	if (!options_arguments(options, 1, 2, "need one IMAGE, and perhaps a NAME"))
+		return options->code;
+	if (options->argc == 2)
+		name = strdup(options->argv[1]);
 	else
-		name = open_default_name(argv[optind]);
-	options.chain = args.options;
+		name = open_default_name(options->argv[0]);
+	open.chain = options->chain;
 	if (!name)
 		code = VC_EXIT_MEMORY;
 	else if (!vc_dm_name_ok(name))
-		code = usage_error(cmd,
+		code = usage_error(options->cmd,
 				   "'%s' cannot name a device, give a NAME of letters, digits, #+-.:=@_",
 				   name);
 	else
-		code = open_image(argv[optind], name, &options, json);
-out:
+		code = open_image(options->argv[0], name, &open, options->json);
 	free(name);
-	chain_args_free(&args);
 	return code;
 }

@@ -4,7 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include "active.h"
-#include "vhdclone.h"
+#include "options.h"
 
 /* One open clone, all that there is to say about it. */
 struct clone {
@@ -206,31 +206,18 @@ static void clone_print(const struct clone *clone)
 	print_known("errors:", s->errors, 0);
 }
 
-static const struct option status_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
-
-int cmd_status(const struct command *cmd, int argc, char **argv)
+int cmd_status(struct options *options)
 {
 	struct clones clones;
-	bool json = false;
 	struct vc_err err;
 	unsigned int i;
 	int code;
-	int opt;
 
-	while ((opt = getopt_long(argc, argv, "h", status_options, NULL)) != -1) {
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-		json = true;
-	}
-	if (argc - optind > 1)
-		return usage_error(cmd, "need no more than one NAME");
-	if (clones_get(&clones, argc > optind ? argv[optind] : NULL, &err)) {
+	if (!options_arguments(options, 0, 1, "need no more than one NAME"))
+		return options->code;
+	if (clones_get(&clones, options->argv[0], &err)) {
 		code = report_error(&err);
-	} else if (json) {
+	} else if (options->json) {
 		code = clones_json(&clones);
 	} else {
 		for (i = 0; i < clones.nr; i++)
@@ -300,7 +287,7 @@ static char *list_cell(const struct clone *clone, int column)
 	}
 }
 
-static bool list_parse_columns(const struct command *cmd, char *names, int *columns,
+static void list_parse_columns(struct options *options, char *names, int *columns,
 			       unsigned int *nr)
 {
 	char *name;
@@ -312,12 +299,11 @@ static bool list_parse_columns(const struct command *cmd, char *names, int *colu
 			if (!strcasecmp(name, list_columns[i].name))
 				break;
 		if (i == COL_COUNT || *nr == COL_COUNT) {
-			usage_error(cmd, "--output: no column '%s'", name);
-			return false;
+			options_wrong(options, "--output: no column '%s'", name);
+			return;
 		}
 		columns[(*nr)++] = i;
 	}
-	return true;
 }
 
 static int list_print(const struct clones *clones, const int *columns, unsigned int nr,
@@ -354,12 +340,10 @@ static int list_print(const struct clones *clones, const int *columns, unsigned 
 static const struct option list_options[] = {
 	{ "noheadings", no_argument, NULL, 'n' },
 	{ "output", required_argument, NULL, 'o' },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
-int cmd_list(const struct command *cmd, int argc, char **argv)
+int cmd_list(struct options *options)
 {
 	int columns[COL_COUNT] = {
 		COL_NAME, COL_SIZE, COL_USED, COL_MODE, COL_LAYERS, COL_DELTA, COL_BASE
@@ -367,26 +351,21 @@ int cmd_list(const struct command *cmd, int argc, char **argv)
 	unsigned int nr = COL_COUNT;
 	struct clones clones;
 	bool headings = true;
-	bool json = false;
 	struct vc_err err;
 	int code;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "hno:", list_options, NULL)) != -1) {
+	while ((opt = options_next(options, list_options)) != -1) {
 		if (opt == 'n')
 			headings = false;
-		else if (opt == OPT_JSON)
-			json = true;
-		else if (opt != 'o')
-			return usage_option(cmd, opt);
-		else if (!list_parse_columns(cmd, optarg, columns, &nr))
-			return VC_EXIT_USAGE;
+		else
+			list_parse_columns(options, optarg, columns, &nr);
 	}
-	if (argc > optind)
-		return usage_error(cmd, "takes no arguments");
+	if (!options_arguments(options, 0, 0, "takes no arguments"))
+		return options->code;
 	if (clones_get(&clones, NULL, &err))
 		code = report_error(&err);
-	else if (json)
+	else if (options->json)
 		code = clones_json(&clones);
 	else
 		code = list_print(&clones, columns, nr, headings);
