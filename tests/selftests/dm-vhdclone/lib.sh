@@ -450,7 +450,7 @@ prepare() {
 	if ! [ -x "$ORACLE" ]; then
 		# Installed without it, or the harness was not asked to build.
 		ORACLE=$TMP/keep-oracle
-		if ! ${CC:-cc} -O2 -pthread -o "$ORACLE" "$HERE/oracle.c" 2>"$TMP/cc.log"; then
+		if ! ${CC:-cc} -O2 -pthread -o "$ORACLE" "$HERE"/oracle*.c 2>"$TMP/cc.log"; then
 			ktap_skip_all "oracle is not built, and no compiler here"
 			exit $KSFT_SKIP
 		fi
