@@ -27,6 +27,7 @@ struct options;
  * @name: as it is typed
  * @alias: another name for it, or NULL
  * @run: returns the exit code
+ * @brief: a few words about it, for a screen that has all of them
  * @arguments: for the usage line
  * @summary: one line
  * @groups: the options that it shares with others: OPTIONS_ in options.h
@@ -36,6 +37,7 @@ struct command {
 	const char *name;
 	const char *alias;
 	int (*run)(struct options *options);
+	const char *brief;
 	const char *arguments;
 	const char *summary;
 	unsigned int groups;
