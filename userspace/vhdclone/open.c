@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "activate.h"
 #include "options.h"
+#include "reset.h"
 
 enum {
 	OPT_PROBE = OPT_OWN,
@@ -47,6 +48,22 @@ static int open_report(const char *name, const struct vc_opened *opened, bool js
 	return json_finish(object);
 }
 
+/* All I/O waits. */
+static void open_warn_suspended(const char *name)
+{
+	struct vc_dm_device dev;
+	struct vc_err ignored;
+
+	if (vc_dm_get(name, &dev, &ignored))
+		return;
+	if (vc_reset_interrupted(&dev))
+		report_warning("%s: suspended by a reset that was interrupted: run 'vhdclone reset %s' again",
+			       name, name);
+	else if (dev.suspended)
+		report_warning("%s: suspended by somebody: 'dmsetup resume %s'", name, name);
+	vc_dm_put(&dev);
+}
+
 static int open_image(const char *path, const char *name,
 		      const struct vc_open_options *options, bool json)
 {
@@ -65,6 +82,8 @@ static int open_image(const char *path, const char *name,
 		report_warning("%s: has room for %s, every block written would need %s", name,
 			       vc_size_format(opened.capacity, have),
 			       vc_size_format(opened.capacity_wanted, want));
+	if (opened.was_open)
+		open_warn_suspended(name);
 	code = open_report(name, &opened, json);
 	free(opened.path);
 	return code;

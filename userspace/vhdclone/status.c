@@ -5,6 +5,7 @@
 
 #include "active.h"
 #include "options.h"
+#include "reset.h"
 
 /* One open clone, all that there is to say about it. */
 struct clone {
@@ -123,6 +124,7 @@ static struct json_object *clone_json(const struct clone *clone)
 	json_add_number(json, "size", clone->dev.sectors * 512);
 	json_add_string(json, "mode", clone->has_status ? s->mode : NULL);
 	json_add_bool(json, "suspended", clone->dev.suspended);
+	json_add_bool(json, "reset-interrupted", vc_reset_interrupted(&clone->dev));
 	json_add_bool(json, "read-only", clone->dev.read_only);
 	json_add_bool(json, "deferred-remove", clone->dev.deferred_remove);
 	json_add_number(json, "open-count", clone->dev.open_count);
@@ -183,6 +185,8 @@ static void clone_print(const struct clone *clone)
 	char *path;
 
 	printf("%s: %s%s%s\n", clone->path, clone->has_status ? s->mode : "status not known",
+	       vc_reset_interrupted(&clone->dev) ?
+	       ", suspended by a reset that was interrupted: run it again" :
 	       clone->dev.suspended ? ", suspended" : "",
 	       clone->dev.deferred_remove ? ", will be removed with its last user" : "");
 	print_known_size("size:", clone->dev.sectors);
