@@ -84,7 +84,8 @@ static int convert_open_delta(struct convert_args *args, const struct vc_chain *
 	if (!ret)
 		ret = vc_active_refuse_any(&delta->layer[0]->file, err);
 	if (!ret)
-		args->options->convert.logical_sector_size = delta->layer[0]->meta.logical_sector_size;
+		args->options->convert.logical_sector_size =
+			delta->layer[0]->meta.logical_sector_size;
 	return ret;
 }
 

@@ -71,7 +71,8 @@ static int copy_bytes(struct copy_args *args, const struct vc_image *image,
 	close(fd);
 	ret = vc_file_open(&to, temporary, VC_FILE_WRITE, NULL, err);
 	if (!ret)
-		ret = vc_file_copy(&image->file, &to, &args->options->progress.progress, shared, err);
+		ret = vc_file_copy(&image->file, &to, &args->options->progress.progress, shared,
+				   err);
 	if (!ret)
 		ret = vc_file_sync(&to, err);
 	vc_file_close(&to);

@@ -56,9 +56,10 @@ static int flatten_run(struct flatten_args *args, struct vc_err *err)
 			options->convert.type = VC_CONVERT_DYNAMIC;
 		ret = vc_active_refuse(&top->file, err);
 		if (!ret) {
-			progress_start(&args->options->progress, "flatten");
-			ret = vc_convert(&args->chain, args->to, &options->convert, &converted, err);
-			progress_end(&args->options->progress);
+			progress_start(&options->progress, "flatten");
+			ret = vc_convert(&args->chain, args->to, &options->convert, &converted,
+					 err);
+			progress_end(&options->progress);
 		}
 	}
 	if (ret)

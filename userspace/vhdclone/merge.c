@@ -244,6 +244,7 @@ static int merge_report(const struct merge_args *args, const struct vc_merge_pla
 
 static int merge_in_place(struct merge_args *args, struct vc_err *err)
 {
+	struct progress_args *progress = &args->options->progress;
 	struct vc_merge_plan plan;
 	int ret;
 
@@ -251,9 +252,9 @@ static int merge_in_place(struct merge_args *args, struct vc_err *err)
 	if (!ret && args->dry_run) {
 		ret = vc_merge_plan(&args->chain, args->base, &plan, err);
 	} else if (!ret) {
-		progress_start(&args->options->progress, "merge");
-		ret = vc_merge(&args->chain, args->base, &args->options->progress.progress, &plan, err);
-		progress_end(&args->options->progress);
+		progress_start(progress, "merge");
+		ret = vc_merge(&args->chain, args->base, &progress->progress, &plan, err);
+		progress_end(progress);
 		if (!ret && args->delete)
 			ret = merge_delete(args, err);
 	}

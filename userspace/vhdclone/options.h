@@ -10,13 +10,15 @@
 #include "tree-view.h"
 
 /* What verbs share: see struct command. */
-#define OPTIONS_BASE		(1U << 0)	/* --base, --parent */
-#define OPTIONS_BASE_DIR	(1U << 1)	/* --base-dir, --parent-dir */
-#define OPTIONS_NEW		(1U << 2)	/* --type, --block-size, --force: no help */
-#define OPTIONS_PROGRESS	(1U << 3)	/* --progress-json, --rate */
-#define OPTIONS_TREE		(1U << 4)	/* --output, --noheadings, --json, --dot */
-#define OPTIONS_JSON		(1U << 5)	/* --json */
-#define OPTIONS_BASES		(OPTIONS_BASE | OPTIONS_BASE_DIR)
+enum {
+	OPTIONS_BASE		= 1 << 0,	/* --base, --parent */
+	OPTIONS_BASE_DIR	= 1 << 1,	/* --base-dir, --parent-dir */
+	OPTIONS_NEW		= 1 << 2,	/* --type, --block-size, --force: no help */
+	OPTIONS_PROGRESS	= 1 << 3,	/* --progress-json, --rate */
+	OPTIONS_TREE		= 1 << 4,	/* --output, --noheadings, --json, --dot */
+	OPTIONS_JSON		= 1 << 5,	/* --json */
+	OPTIONS_BASES		= OPTIONS_BASE | OPTIONS_BASE_DIR,
+};
 
 /* Values of long options without a letter; every verb has its own from OPT_OWN on. */
 enum {

@@ -83,7 +83,7 @@ void device_open(struct device *d, bool writable, bool direct)
 
 /* Zero, or the errno of the first part that failed. */
 int device_rw(struct device *d, bool write, void *buf, u64 sector, u32 count,
-		     bool dsync)
+	      bool dsync)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = (size_t)count * SECTOR };
 	off_t at = sector * SECTOR;

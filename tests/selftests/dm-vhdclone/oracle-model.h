@@ -35,7 +35,8 @@ struct window {
 
 enum kind { READ, WRITE, DSYNC, DISCARD, ZEROES, PUNCH, FLUSH, NR_KINDS };
 
-extern const char kind_letter[];	/* "rwsdzpf" */
+/* One of these is in a journal, a mix, a message. */
+extern const char * const kind_letter;
 
 struct op {
 	u64 sector;
