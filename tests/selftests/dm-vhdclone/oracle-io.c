@@ -100,8 +100,9 @@ static int io_write(struct device *d, u64 sector, u64 count, const char *tag, u8
 }
 
 const char io_usage[] =
-	"usage: oracle io [-b] [-r] DEV COMMAND...\n"
-	"  -b  through the page cache, not O_DIRECT;  -r  open read-only\n"
+	"usage: oracle io [-b] [-r] [-m FILE] DEV COMMAND...\n"
+	"  -b  through the page cache, not O_DIRECT;  -r  open read-only;\n"
+	"  -m  then do the same to FILE, which mirrors the device\n"
 	"  w:FIRST:COUNT:TAG   write (W: with FUA)     r:FIRST:COUNT:TAG  read, compare\n"
 	"  z:FIRST:COUNT       BLKZEROOUT              p:FIRST:COUNT  punch a hole\n"
 	"  d:FIRST:COUNT       BLKDISCARD              D: BLKSECDISCARD\n"
@@ -169,17 +170,29 @@ static int io_one(struct device *d, char *command)
 	return 0;
 }
 
+static int io_all(struct device *d, bool writable, bool direct, char **commands)
+{
+	int ret = 0;
+
+	device_open(d, writable, direct);
+	for (; *commands && !ret; commands++)
+		ret = io_one(d, *commands);
+	return ret;
+}
+
 int oracle_io(int argc, char **argv)
 {
-	struct device d = { 0 };
+	struct device d = { 0 }, mirror = { 0 };
 	bool direct = true, writable = true;
-	int c, ret = 0;
+	int c, ret;
 
-	while ((c = getopt(argc, argv, "+br")) != -1) {
+	while ((c = getopt(argc, argv, "+brm:")) != -1) {
 		if (c == 'b')
 			direct = false;
 		else if (c == 'r')
 			writable = false;
+		else if (c == 'm')
+			mirror.path = optarg;
 		else
 			optind = argc;
 	}
@@ -188,9 +201,9 @@ int oracle_io(int argc, char **argv)
 		return 2;
 	}
 	d.path = argv[optind++];
-	device_open(&d, writable, direct);
-	for (; optind < argc && !ret; optind++)
-		ret = io_one(&d, argv[optind]);
+	ret = io_all(&d, writable, direct, argv + optind);
+	if (!ret && mirror.path)
+		ret = io_all(&mirror, writable, direct, argv + optind);
 	return ret;
 }
 
