@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -SE
 # SPDX-License-Identifier: GPL-2.0-or-later
 """VHDX for tests: builder, strict checker, log replay, chain reader, mutator.
 
@@ -1859,3 +1860,8 @@ def main(argv):
         print("vhdx.py: %s" % err, file=sys.stderr)
         sys.stderr.flush()
         return 2
+
+
+if __name__ == "__main__":
+    # The same as the command beside it, but compiled each time.
+    sys.exit(main(sys.argv))
