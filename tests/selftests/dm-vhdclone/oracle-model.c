@@ -14,7 +14,6 @@
 #define WORDS		(SECTOR / 8)
 #define MAGIC		0x656c6361726f4456ULL
 
-
 const char * const kind_letter = "rwsdzpf";
 
 struct oracle o = {
