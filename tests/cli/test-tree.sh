@@ -64,7 +64,7 @@ test_scan_says_what_is_wrong() {
 	same "$(field state empty.vhdx)" damaged
 	# A line for each that is wrong by itself.
 	same "$(wc -l <err)" 6 'number of lines on stderr'
-	has 'half.vhdx: ends at .* inside the header' err
+	has 'half.vhdx: ends at 100000, before the header .offset 131072' err
 	has "other.vhdx: .*golden.vhdx is not the parent.*DataWriteGuid is $ID, expected 3333" err
 }
 

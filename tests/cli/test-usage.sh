@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 # Verbs that want at least one argument, and all others.
-needing='create open close info table recover check chain children scan map dump
-	reset remove protect unprotect set resize compact'
-verbs="$needing status list compare"
+verbs=$(sed -n 's/^int cmd_\([a-z]*\)(.*/\1/p' "$TOP/userspace/vhdclone/vhdclone.h")
+needing=$(tr ' ' '\n' <<<"$verbs" | grep -vxE 'status|list|compare')
 
 test_version() {
 	local v
@@ -20,7 +19,7 @@ test_help() {
 	local verb
 	vc 0 help
 	for verb in $verbs; do
-		has "^  $verb "
+		has "(^|^.{40})  $verb  "
 	done
 	cp out help
 	for opt in -h --help; do
@@ -100,8 +99,10 @@ test_list_without_clones() {
 # A screen has 24 lines of 80 columns.
 test_help_fits() {
 	local verb
-	for verb in $verbs; do
-		vc 0 help "$verb"
+	[ "$(wc -w <<<"$verbs")" -gt 25 ] || fail "which verbs are there?"
+	for verb in '' $verbs; do
+		# shellcheck disable=SC2086	# or none
+		vc 0 help $verb
 		[ "$(wc -l <out)" -le 23 ] || fail "help $verb: too long"
 		[ "$(wc -L <out)" -le 79 ] || fail "help $verb: too wide"
 	done
@@ -159,6 +160,9 @@ test_completion() {
 	completes vhdclone info b 'b.vhdx bin'
 	completes vhdclone info c c.txt
 	completes vhdclone create --type d 'differencing dynamic'
+	completes vhdclone convert --type vhd 'vhd-dynamic vhd-fixed'
+	completes vhdclone create --base-format v 'vhd vhdx'
+	completes vhdclone convert --format '' 'auto raw'
 	completes vhdclone info --base-dir '' 'bin dir'
 	completes vhdclone list -o NAME,SI NAME,SIZE
 	completes vhdclone chain -o P 'PARENT PATH PROBLEM'

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VHDX = os.path.join(TOP, "tests/lib/vhdx.py")
+VHDX = os.path.join(TOP, "tests/lib/vhdx")
 MAX_MIB = 10
 LONGEST = 24576
 

@@ -18,6 +18,7 @@
 #include "activate.h"
 #include "guid.h"
 #include "loop.h"
+#include "reset.h"
 
 /* One open in progress, and what must be undone if it fails. */
 struct vc_opening {
@@ -437,21 +438,18 @@ static int vc_close_device(const struct vc_dm_device *dev, const struct vc_table
 int vc_close(const char *name, bool deferred, struct vc_closed *closed,
 	     struct vc_err *err)
 {
-	struct vc_table *table = calloc(1, sizeof(*table));
 	struct vc_dm_device dev;
+	struct vc_table *table;
 	int ret;
 
 	memset(closed, 0, sizeof(*closed));
-	if (!table)
-		return vc_error_nomem(err);
-	ret = vc_dm_get(name, &dev, err);
-	if (!ret) {
-		if (dev.params)
-			ret = vc_table_parse(dev.params, table, err);
-		if (!ret)
-			ret = vc_close_device(&dev, table, deferred, closed, err);
-		vc_dm_put(&dev);
-	}
+	ret = vc_active_get(name, &dev, &table, err);
+	if (ret)
+		return ret;
+	ret = vc_close_device(&dev, table, deferred, closed, err);
+	if (!ret)
+		vc_reset_forget(&dev);
+	vc_dm_put(&dev);
 	free(table);
 	return ret;
 }

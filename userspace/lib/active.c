@@ -44,6 +44,27 @@ static int vc_active_layer(const struct vc_dm_device *dev, const struct vc_file 
 	return layer;
 }
 
+int vc_active_get(const char *name, struct vc_dm_device *dev, struct vc_table **table,
+		  struct vc_err *err)
+{
+	int ret;
+
+	*table = calloc(1, sizeof(**table));
+	if (!*table)
+		return vc_error_nomem(err);
+	ret = vc_dm_get(name, dev, err);
+	if (!ret && dev->params) {
+		ret = vc_table_parse(dev->params, *table, err);
+		if (ret)
+			vc_dm_put(dev);
+	}
+	if (ret) {
+		free(*table);
+		*table = NULL;
+	}
+	return ret;
+}
+
 bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file)
 {
 	bool written;

@@ -33,6 +33,14 @@ int vc_active_refuse_others(const struct vc_file *file, const char *name,
  */
 int vc_active_name(const struct vc_file *file, char **name, struct vc_err *err);
 
+/**
+ * vc_active_get() - one open clone
+ * @dev: result, for vc_dm_put()
+ * @table: result, to be freed; without layers if the device has no table
+ */
+int vc_active_get(const char *name, struct vc_dm_device *dev, struct vc_table **table,
+		  struct vc_err *err);
+
 /* What is behind a device of a table: a file's path or a device's, to be freed. */
 char *vc_device_path(dev_t device);
 

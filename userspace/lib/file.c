@@ -169,6 +169,18 @@ void vc_file_refresh(const struct vc_file *file)
 		ioctl(file->fd, BLKFLSBUF, 0);
 }
 
+/* There is nothing to read at @at; the file may end long before it. */
+static int vc_file_too_short(const struct vc_file *file, const char *what, u64 offset,
+			     u64 at, struct vc_err *err)
+{
+	off_t end = lseek(file->fd, 0, SEEK_END);
+
+	if (end >= 0 && (u64)end < at)
+		at = end;
+	return vc_error(err, EINVAL, file->path, "ends at %llu, %s the %s (offset %llu)", at,
+			at < offset ? "before" : "inside", what, offset);
+}
+
 int vc_file_read(const struct vc_file *file, const char *what, u64 offset, void *buf,
 		 size_t len, struct vc_err *err)
 {
@@ -184,10 +196,7 @@ int vc_file_read(const struct vc_file *file, const char *what, u64 offset, void 
 					    "cannot read the %s (offset %llu)", what,
 					    (offset + done));
 		if (!n)
-			return vc_error(err, EINVAL, file->path,
-					"ends at %llu, inside the %s (offset %llu)",
-					(offset + done), what,
-					offset);
+			return vc_file_too_short(file, what, offset, offset + done, err);
 		done += n;
 	}
 	return 0;

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* A delta made empty, in place: see reset.h. */
+#define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "activate.h"
 #include "change.h"
+#include "log.h"
 #include "reset.h"
 
 static u64 vc_space_taken(const struct vc_file *file)
@@ -73,6 +78,55 @@ static int vc_reset_loaded(struct vc_image *image, bool open, struct vc_reset *r
 
 /* ---- an open clone ------------------------------------------------------------- */
 
+/* To be freed, or NULL. */
+static char *vc_reset_mark_path(const struct vc_dm_device *dev)
+{
+	char *path;
+
+	return asprintf(&path, "/run/vhdclone-reset-%u:%u", major(dev->device),
+			minor(dev->device)) < 0 ? NULL : path;
+}
+
+/* Without it, an interrupted reset looks as if somebody else had suspended the clone. */
+static void vc_reset_mark(const struct vc_dm_device *dev)
+{
+	char *path = vc_reset_mark_path(dev);
+	FILE *file = path ? fopen(path, "we") : NULL;
+
+	if (file) {
+		fputs(dev->uuid, file);
+		fclose(file);
+	}
+	free(path);
+}
+
+void vc_reset_forget(const struct vc_dm_device *dev)
+{
+	char *path = vc_reset_mark_path(dev);
+
+	if (path)
+		unlink(path);
+	free(path);
+}
+
+bool vc_reset_interrupted(const struct vc_dm_device *dev)
+{
+	char *path = dev->suspended ? vc_reset_mark_path(dev) : NULL;
+	FILE *file = path ? fopen(path, "re") : NULL;
+	char uuid[VC_DM_UUID_MAX] = "";
+	bool same = false;
+
+	if (file) {
+		/* A device without one has an empty file. */
+		if (!fgets(uuid, sizeof(uuid), file))
+			uuid[0] = '\0';
+		same = !ferror(file) && !strcmp(uuid, dev->uuid);
+		fclose(file);
+	}
+	free(path);
+	return same;
+}
+
 /* Who uses a clone has read what is there now, and may write it back. */
 static int vc_reset_unused(const char *name, struct vc_err *err)
 {
@@ -91,10 +145,16 @@ static int vc_reset_unused(const char *name, struct vc_err *err)
 static int vc_reset_suspended(const char *name, struct vc_image *image,
 			      struct vc_reset *reset, struct vc_err *err)
 {
+	struct vc_log_report report;
 	int ret;
 
 	/* Who opens it from now on waits with its first read. */
 	ret = vc_reset_unused(name, err);
+	if (!ret)
+		ret = vc_image_reload(image, VC_IMAGE_HEADERS, err);
+	/* The kernel has left it clean, but a reset that was interrupted may not have. */
+	if (!ret && image->format == VC_FORMAT_VHDX)
+		ret = vc_log_recover(image, &report, err);
 	if (!ret)
 		ret = vc_image_reload(image, 0, err);
 	return ret ? ret : vc_reset_loaded(image, true, reset, err);
@@ -103,13 +163,15 @@ static int vc_reset_suspended(const char *name, struct vc_image *image,
 static int vc_reset_device(const struct vc_dm_device *dev, const struct vc_table *table,
 			   struct vc_reset *reset, struct vc_err *err)
 {
+	bool interrupted = vc_reset_interrupted(dev);
 	struct vc_image *image;
 	sigset_t signals;
 	struct vc_err why;
 	int ret;
 
-	if (dev->suspended)
-		return vc_error(err, EBUSY, dev->name, "suspended by somebody: resume it first");
+	if (dev->suspended && !interrupted)
+		return vc_error(err, EBUSY, dev->name,
+				"suspended by somebody: 'dmsetup resume %s' first", dev->name);
 	if (table->read_only || !table->nr)
 		return vc_error(err, EROFS, dev->name, "is open read-only");
 	if (dev->open_count)
@@ -122,11 +184,17 @@ static int vc_reset_device(const struct vc_dm_device *dev, const struct vc_table
 	if (!ret && flock(image->file.fd, LOCK_EX | LOCK_NB))
 		ret = vc_error(err, EBUSY, image->file.path, "in use by another program");
 	vc_signals_hold(&signals);
-	if (!ret)
+	if (!ret && !interrupted) {
+		vc_reset_mark(dev);
 		ret = vc_dm_suspend(dev->name, err);
+		if (ret)
+			vc_reset_forget(dev);
+	}
 	if (!ret) {
 		ret = vc_reset_suspended(dev->name, image, reset, err);
-		if (vc_dm_resume(dev->name, &why) && !ret) {
+		if (!vc_dm_resume(dev->name, &why)) {
+			vc_reset_forget(dev);
+		} else if (!ret) {
 			*err = why;
 			ret = -why.errnum;
 		}
@@ -138,27 +206,22 @@ static int vc_reset_device(const struct vc_dm_device *dev, const struct vc_table
 
 int vc_reset_clone(const char *name, struct vc_reset *reset, struct vc_err *err)
 {
-	struct vc_table *table = calloc(1, sizeof(*table));
 	struct vc_dm_device dev;
+	struct vc_table *table;
 	int ret;
 
 	memset(reset, 0, sizeof(*reset));
-	if (!table)
-		return vc_error_nomem(err);
-	ret = vc_dm_get(name, &dev, err);
-	if (!ret) {
-		if (dev.params)
-			ret = vc_table_parse(dev.params, table, err);
-		if (!ret)
-			ret = vc_reset_device(&dev, table, reset, err);
-		vc_dm_put(&dev);
-	}
+	ret = vc_active_get(name, &dev, &table, err);
+	if (ret)
+		return ret;
+	ret = vc_reset_device(&dev, table, reset, err);
+	vc_dm_put(&dev);
+	free(table);
 	if (!ret) {
 		reset->name = strdup(name);
 		if (!reset->name)
 			ret = vc_error_nomem(err);
 	}
-	free(table);
 	return ret;
 }
 

@@ -3,6 +3,7 @@
 #ifndef VC_RESET_H
 #define VC_RESET_H
 
+#include "dm.h"
 #include "image.h"
 
 /**
@@ -26,7 +27,16 @@ struct vc_reset {
  */
 int vc_reset_image(const char *path, struct vc_reset *reset, struct vc_err *err);
 
-/* The same, of the open clone of this name. */
+/*
+ * The same, of the open clone of this name.  If it was killed in the middle, which leaves
+ * the clone suspended, another call ends it.
+ */
 int vc_reset_clone(const char *name, struct vc_reset *reset, struct vc_err *err);
+
+/* Is it suspended because of that?  A file in /run says so, until it is resumed. */
+bool vc_reset_interrupted(const struct vc_dm_device *dev);
+
+/* The device is gone: remove what would say something about another one. */
+void vc_reset_forget(const struct vc_dm_device *dev);
 
 #endif /* VC_RESET_H */

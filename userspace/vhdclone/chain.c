@@ -1,19 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone chain */
-#include "tree-view.h"
-
-static const struct option chain_options[] = {
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "dot", no_argument, NULL, OPT_DOT },
-	{ "noheadings", no_argument, NULL, 'n' },
-	{ "output", required_argument, NULL, 'o' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
+#include "options.h"
 
 static int chain_run(const char *path, const struct tree_view *view,
 		     const struct vc_chain_options *options)
@@ -44,35 +31,10 @@ out:
 	return code;
 }
 
-int cmd_chain(const struct command *cmd, int argc, char **argv)
+int cmd_chain(struct options *options)
 {
-	struct chain_args args = {
-		.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-	};
-	struct tree_view view;
-	bool bad = false;
-	int code;
-	int opt;
-
-	tree_view_init(&view);
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hno:", chain_options, NULL)) != -1) {
-		if (!tree_view_take(&view, cmd, opt, optarg, &bad) &&
-		    !chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (bad)
-		code = VC_EXIT_USAGE;
-	else if (argc - optind != 1)
-		code = usage_error(cmd, "need one IMAGE");
-	else
-		code = chain_run(argv[optind], &view, &args.options);
-out:
-	chain_args_free(&args);
-	return code;
+	options_replay(options);
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	return chain_run(options->argv[0], &options->view, &options->chain);
 }

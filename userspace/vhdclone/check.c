@@ -5,9 +5,9 @@
 
 #include "active.h"
 #include "check.h"
+#include "options.h"
 #include "repair.h"
 #include "undo.h"
-#include "vhdclone.h"
 
 /* Not vc_exit: the codes of qemu-img check. */
 enum {
@@ -32,17 +32,11 @@ static const struct option check_options[] = {
 	{ "undo-file", required_argument, NULL, OPT_UNDO_FILE },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "verbose", no_argument, NULL, 'v' },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 struct check_args {
-	struct chain_args chain;
+	struct options *options;
 	const char *path;
 	const char *undo;		/* apply this, instead of all else */
 	const char *undo_file;		/* write this when repairing */
@@ -50,7 +44,6 @@ struct check_args {
 	bool whole;
 	bool quiet;
 	bool verbose;
-	bool json;
 };
 
 struct check_run {
@@ -178,7 +171,7 @@ static int check_not_vhdx(const struct vc_image *image, struct vc_err *err)
 
 static int check_image(struct check_run *run, struct vc_err *err)
 {
-	const struct vc_chain_options *options = &run->args->chain.options;
+	const struct vc_chain_options *options = &run->args->options->chain;
 	struct vc_chain chain = { };
 	struct vc_err chain_err = { };
 	struct vc_image *top;
@@ -253,7 +246,7 @@ static int check_undo(const struct command *cmd, const struct check_args *args)
 	struct vc_err err;
 	int ret;
 
-	if (args->repair || args->json || args->quiet)
+	if (args->repair || args->options->json || args->quiet)
 		return usage_error(cmd, "--undo: goes with no other option");
 	ret = vc_image_open(&image, args->path,
 			    VC_IMAGE_UNREAD | VC_IMAGE_WRITE | VC_IMAGE_EXCLUSIVE, NULL, &err);
@@ -305,7 +298,7 @@ static int check_run_and_report(const struct check_args *args)
 	int code = CHECK_CLEAN;
 	int ret = 0;
 
-	if (args->json) {
+	if (args->options->json) {
 		run.findings = json_object_new_array();
 		top = json_new();
 	}
@@ -319,7 +312,7 @@ static int check_run_and_report(const struct check_args *args)
 			run.nr_corrupt++;
 			check_say(&run, "error", err.msg);
 		} else {
-			if (args->json)
+			if (args->options->json)
 				check_say(&run, "failed", err.msg);
 			report_error(&err);
 		}
@@ -328,18 +321,17 @@ static int check_run_and_report(const struct check_args *args)
 		code = CHECK_LEAKS;
 	if (run.nr_corrupt && code != CHECK_FAILED)
 		code = CHECK_CORRUPT;
-	if (args->json)
+	if (args->options->json)
 		return check_json(&run, top, code);
 	check_summary(&run, code);
 	return finish_stdout(code) == code ? code : CHECK_FAILED;
 }
 
-/* Returns an option that is not its own, or -1 at the end. */
-static int check_parse(int argc, char **argv, struct check_args *args)
+static void check_parse(struct check_args *args)
 {
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "hqv", check_options, NULL)) != -1) {
+	while ((opt = options_next(args->options, check_options)) != -1) {
 		switch (opt) {
 		case OPT_NO_CHAIN:
 			args->whole = false;
@@ -353,21 +345,14 @@ static int check_parse(int argc, char **argv, struct check_args *args)
 		case OPT_UNDO_FILE:
 			args->undo_file = optarg;
 			break;
-		case OPT_JSON:
-			args->json = true;
-			break;
 		case 'q':
 			args->quiet = true;
 			break;
 		case 'v':
 			args->verbose = true;
 			break;
-		default:
-			if (!chain_args_take(&args->chain, opt, optarg))
-				return opt;
 		}
 	}
-	return -1;
 }
 
 static int check_main(const struct command *cmd, struct check_args *args)
@@ -392,28 +377,14 @@ static int check_main(const struct command *cmd, struct check_args *args)
 	return code;
 }
 
-int cmd_check(const struct command *cmd, int argc, char **argv)
+int cmd_check(struct options *options)
 {
-	struct check_args args = {
-		.chain.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-		.whole = true,
-	};
-	int code;
-	int opt;
+	struct check_args args = { .options = options, .whole = true };
 
-	chain_args_init(&args.chain);
-	opt = check_parse(argc, argv, &args);
-	if (opt != -1) {
-		code = usage_option(cmd, opt);
-	} else if (argc - optind != 1) {
-		code = usage_error(cmd, "need one IMAGE");
-	} else {
-		args.path = argv[optind];
-		code = check_main(cmd, &args);
-	}
-	chain_args_free(&args.chain);
-	return code;
+	options_replay(options);
+	check_parse(&args);
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	args.path = options->argv[0];
+	return check_main(options->cmd, &args);
 }

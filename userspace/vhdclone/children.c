@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone children */
-#include "children.h"
-#include "tree-view.h"
+#include <limits.h>
 
-static const struct option children_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "dot", no_argument, NULL, OPT_DOT },
-	{ "noheadings", no_argument, NULL, 'n' },
-	{ "output", required_argument, NULL, 'o' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
+#include "children.h"
+#include "options.h"
 
 /*
  * The children as nodes of a tree.  Where the base is, is known: it is named to each of
@@ -112,20 +105,10 @@ static int children_run(const char *path, const char **dirs, unsigned int nr_dir
 	return code;
 }
 
-int cmd_children(const struct command *cmd, int argc, char **argv)
+int cmd_children(struct options *options)
 {
-	struct tree_view view;
-	bool bad = false;
-	int opt;
-
-	tree_view_init(&view);
-	while ((opt = getopt_long(argc, argv, "hno:", children_options, NULL)) != -1)
-		if (!tree_view_take(&view, cmd, opt, optarg, &bad))
-			return usage_option(cmd, opt);
-	if (bad)
-		return VC_EXIT_USAGE;
-	if (argc == optind)
-		return usage_error(cmd, "need a BASE");
-	return children_run(argv[optind], (const char **)argv + optind + 1,
-			    argc - optind - 1, &view);
+	if (!options_arguments(options, 1, INT_MAX, "need a BASE"))
+		return options->code;
+	return children_run(options->argv[0], (const char **)options->argv + 1,
+			    options->argc - 1, &options->view);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone close */
 #include "activate.h"
-#include "vhdclone.h"
+#include "options.h"
 
 enum {
 	OPT_DEFERRED = OPT_OWN,
@@ -9,29 +9,24 @@ enum {
 
 static const struct option close_options[] = {
 	{ "deferred", no_argument, NULL, OPT_DEFERRED },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
-int cmd_close(const struct command *cmd, int argc, char **argv)
+int cmd_close(struct options *options)
 {
 	struct vc_closed closed;
 	bool deferred = false;
 	const char *name;
 	struct vc_err err;
-	int opt;
 	int ret;
 
-	while ((opt = getopt_long(argc, argv, "h", close_options, NULL)) != -1) {
-		if (opt != OPT_DEFERRED)
-			return usage_option(cmd, opt);
+	while (options_next(options, close_options) != -1)
 		deferred = true;
-	}
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one NAME");
-	name = clone_name(argv[optind]);
+	if (!options_arguments(options, 1, 1, "need one NAME"))
+		return options->code;
+	name = clone_name(options->argv[0]);
 	if (!vc_dm_name_ok(name))
-		return usage_error(cmd, "'%s' cannot be the name of a clone", name);
+		return usage_error(options->cmd, "'%s' cannot be the name of a clone", name);
 	ret = vc_close(name, deferred, &closed, &err);
 	if (ret)
 		return report_error(&err);

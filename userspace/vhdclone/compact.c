@@ -2,7 +2,7 @@
 /* vhdclone compact */
 #include "change.h"
 #include "compact.h"
-#include "long.h"
+#include "options.h"
 
 enum {
 	OPT_DEDUP = OPT_OWN,
@@ -10,35 +10,26 @@ enum {
 
 static const struct option compact_options[] = {
 	{ "dedup-parent", no_argument, NULL, OPT_DEDUP },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	OPTION_PROGRESS,
-	OPTION_RATE,
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
-static int compact_run(const char *path, bool dedup, struct chain_args *args,
-		       struct progress_args *progress, struct vc_compacted *done,
+static int compact_run(struct options *options, bool dedup, struct vc_compacted *done,
 		       struct vc_err *err)
 {
 	struct vc_chain chain = { .nr = 1 };
 	int ret;
 
-	ret = vc_change_open(&chain.layer[0], path, err);
+	ret = vc_change_open(&chain.layer[0], options->argv[0], err);
 	if (ret)
 		return ret;
 	/* The base is asked for nothing but what is the same in it. */
-	args->options.base_flags = VC_IMAGE_REPLAY;
+	options->chain.base_flags = VC_IMAGE_REPLAY;
 	if (dedup)
-		ret = vc_chain_walk(&chain, chain.layer[0], &args->options, err);
+		ret = vc_chain_walk(&chain, chain.layer[0], &options->chain, err);
 	if (!ret) {
-		progress_start(progress, "compact");
-		ret = vc_compact(&chain, dedup, &progress->progress, done, err);
-		progress_end(progress);
+		progress_start(&options->progress, "compact");
+		ret = vc_compact(&chain, dedup, &options->progress.progress, done, err);
+		progress_end(&options->progress);
 	}
 	vc_chain_close(&chain);
 	return ret;
@@ -71,38 +62,17 @@ static int compact_report(const char *path, bool as_json, const struct vc_compac
 	return json_finish(json);
 }
 
-int cmd_compact(const struct command *cmd, int argc, char **argv)
+int cmd_compact(struct options *options)
 {
-	struct progress_args progress = { };
-	struct chain_args args = { };
 	struct vc_compacted done;
 	bool dedup = false;
-	bool json = false;
 	struct vc_err err;
-	int opt;
-	int ret;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "h", compact_options, NULL)) != -1) {
-		if (opt == OPT_DEDUP) {
-			dedup = true;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg) &&
-			   !progress_take(cmd, &progress, opt, optarg)) {
-			ret = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (progress.bad)
-		ret = VC_EXIT_USAGE;
-	else if (argc - optind != 1)
-		ret = usage_error(cmd, "need one IMAGE");
-	else if (compact_run(argv[optind], dedup, &args, &progress, &done, &err))
-		ret = report_error(&err);
-	else
-		ret = compact_report(argv[optind], json, &done);
-out:
-	chain_args_free(&args);
-	return ret;
+	while (options_next(options, compact_options) != -1)
+		dedup = true;
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	if (compact_run(options, dedup, &done, &err))
+		return report_error(&err);
+	return compact_report(options->argv[0], options->json, &done);
 }

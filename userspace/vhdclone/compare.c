@@ -2,7 +2,7 @@
 /* vhdclone compare */
 #include "active.h"
 #include "disk.h"
-#include "vhdclone.h"
+#include "options.h"
 
 /* Not vc_exit: the codes of cmp(1). */
 enum {
@@ -19,12 +19,8 @@ enum {
 
 static const struct option compare_options[] = {
 	{ "strict", no_argument, NULL, OPT_STRICT },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "quiet", no_argument, NULL, 'q' },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 struct compare_side {
@@ -222,48 +218,30 @@ static int compare_run(struct compare *compare, const struct vc_chain_options *o
 	return ret;
 }
 
-int cmd_compare(const struct command *cmd, int argc, char **argv)
+int cmd_compare(struct options *options)
 {
-	struct chain_args args = {
-		.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-	};
-	struct compare *compare = NULL;
+	struct compare *compare;
 	bool strict = false;
 	bool quiet = false;
-	bool json = false;
-	int code = COMPARE_FAILED;
+	int code;
 	int opt;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hq", compare_options, NULL)) != -1) {
-		if (opt == OPT_STRICT) {
+	options_replay(options);
+	while ((opt = options_next(options, compare_options)) != -1) {
+		if (opt == OPT_STRICT)
 			strict = true;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (opt == 'q') {
+		else
 			quiet = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			/* 1 would say that they differ. */
-			if (usage_option(cmd, opt) == VC_EXIT_OK)
-				code = VC_EXIT_OK;
-			goto out;
-		}
 	}
-	if (argc - optind != 2) {
-		usage_error(cmd, "need images A and B");
-		goto out;
-	}
+	/* 1 would say that they differ. */
+	if (!options_arguments(options, 2, 2, "need images A and B"))
+		return options->code == VC_EXIT_OK ? VC_EXIT_OK : COMPARE_FAILED;
 	compare = calloc(1, sizeof(*compare));
 	if (!compare)
-		goto out;
-	compare->side[0].path = argv[optind];
-	compare->side[1].path = argv[optind + 1];
-	code = compare_run(compare, &args.options, strict, quiet, json);
-out:
+		return COMPARE_FAILED;
+	compare->side[0].path = options->argv[0];
+	compare->side[1].path = options->argv[1];
+	code = compare_run(compare, &options->chain, strict, quiet, options->json);
 	free(compare);
-	chain_args_free(&args);
 	return code;
 }

@@ -8,9 +8,9 @@
 #include "active.h"
 #include "children.h"
 #include "filecopy.h"
-#include "long.h"
 #include "merge.h"
 #include "newfile.h"
+#include "options.h"
 #include "reparent.h"
 
 enum {
@@ -20,15 +20,7 @@ enum {
 static const struct option copy_options[] = {
 	{ "chain", no_argument, NULL, OPT_CHAIN },
 	{ "force", no_argument, NULL, 'f' },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	OPTION_PROGRESS,
-	OPTION_RATE,
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /**
@@ -37,8 +29,7 @@ static const struct option copy_options[] = {
  * @copied: JSON: the new files
  */
 struct copy_args {
-	struct chain_args chain_args;
-	struct progress_args progress;
+	struct options *options;
 	struct vc_chain chain;
 	struct vc_image *parent;
 	struct json_object *copied;
@@ -46,33 +37,7 @@ struct copy_args {
 	bool directory;
 	bool whole_chain;
 	bool force;
-	bool json;
 };
-
-static int copy_parse(const struct command *cmd, int argc, char **argv,
-		      struct copy_args *args)
-{
-	int opt;
-
-	while ((opt = getopt_long(argc, argv, "fh", copy_options, NULL)) != -1) {
-		switch (opt) {
-		case OPT_CHAIN:
-			args->whole_chain = true;
-			break;
-		case 'f':
-			args->force = true;
-			break;
-		case OPT_JSON:
-			args->json = true;
-			break;
-		default:
-			if (!chain_args_take(&args->chain_args, opt, optarg) &&
-			    !progress_take(cmd, &args->progress, opt, optarg))
-				return opt;
-		}
-	}
-	return -1;
-}
 
 /* The copy stands on @parent, wherever that is seen from it. */
 static int copy_set_parent(const char *temporary, const struct vc_image *parent,
@@ -106,7 +71,8 @@ static int copy_bytes(struct copy_args *args, const struct vc_image *image,
 	close(fd);
 	ret = vc_file_open(&to, temporary, VC_FILE_WRITE, NULL, err);
 	if (!ret)
-		ret = vc_file_copy(&image->file, &to, &args->progress.progress, shared, err);
+		ret = vc_file_copy(&image->file, &to, &args->options->progress.progress, shared,
+				   err);
 	if (!ret)
 		ret = vc_file_sync(&to, err);
 	vc_file_close(&to);
@@ -118,7 +84,7 @@ static void copy_note(struct copy_args *args, const char *path, const struct vc_
 {
 	struct json_object *json;
 
-	if (!args->json)
+	if (!args->options->json)
 		return;
 	json = json_object_new_object();
 	json_add_string(json, "path", path);
@@ -208,56 +174,48 @@ static int copy_check(struct copy_args *args, struct vc_err *err)
 	for (i = 0; i < args->chain.nr && !ret; i++) {
 		if (!i || args->whole_chain) {
 			ret = vc_active_refuse(&args->chain.layer[i]->file, err);
-			args->progress.progress.total += args->chain.layer[i]->file.size;
+			args->options->progress.progress.total += args->chain.layer[i]->file.size;
 		}
 	}
 	return ret;
 }
 
-int cmd_copy(const struct command *cmd, int argc, char **argv)
+int cmd_copy(struct options *options)
 {
-	struct copy_args args = { };
+	struct copy_args args = { .options = options };
 	struct json_object *json;
 	struct vc_err err;
-	int ret;
 	int opt;
+	int ret;
 
-	opt = copy_parse(cmd, argc, argv, &args);
-	if (opt != -1) {
-		ret = usage_option(cmd, opt);
-		goto out;
+	options_replay(options);
+	while ((opt = options_next(options, copy_options)) != -1) {
+		if (opt == OPT_CHAIN)
+			args.whole_chain = true;
+		else
+			args.force = true;
 	}
-	ret = VC_EXIT_USAGE;
-	if (args.progress.bad)
-		goto out;
-	if (argc - optind != 2) {
-		usage_error(cmd, "need IMAGE and DESTINATION");
-		goto out;
-	}
-	args.destination = argv[optind + 1];
-	if (args.json)
+	if (!options_arguments(options, 2, 2, "need IMAGE and DESTINATION"))
+		return options->code;
+	args.destination = options->argv[1];
+	if (options->json)
 		args.copied = json_object_new_array();
-	chain_args_init(&args.chain_args);
-	args.chain_args.options.image_flags = VC_IMAGE_REPLAY;
-	args.chain_args.options.base_flags = VC_IMAGE_REPLAY;
-	ret = vc_chain_open(&args.chain, argv[optind], &args.chain_args.options, &err);
+	ret = vc_chain_open(&args.chain, options->argv[0], &options->chain, &err);
 	if (!ret)
 		ret = copy_check(&args, &err);
 	if (!ret) {
-		progress_start(&args.progress, cmd->name);
+		progress_start(&options->progress, "copy");
 		ret = copy_layers(&args, &err);
-		progress_end(&args.progress);
+		progress_end(&options->progress);
 	}
 	vc_chain_close(&args.chain);
 	if (ret) {
 		ret = report_error(&err);
 		json_object_put(args.copied);
-	} else if (args.json) {
+	} else if (options->json) {
 		json = json_new();
 		json_object_object_add(json, "copied", args.copied);
 		ret = json_finish(json);
 	}
-out:
-	chain_args_free(&args.chain_args);
 	return ret;
 }

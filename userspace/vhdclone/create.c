@@ -6,16 +6,14 @@
 #include "active.h"
 #include "children.h"
 #include "create.h"
-#include "long.h"
+#include "options.h"
 
 #define CREATE_DEEP	16	/* a chain longer than this deserves a word */
 #define CREATE_MOST	1000000	/* clones at once, and the highest number of one */
 
 enum {
 	OPT_SIZE = OPT_OWN,
-	OPT_BLOCK_SIZE,
 	OPT_LOG_SIZE,
-	OPT_TYPE,
 	OPT_BASE_FORMAT,
 	OPT_LOGICAL,
 	OPT_PHYSICAL,
@@ -33,137 +31,98 @@ static const struct option create_options[] = {
 	{ "logical-sector-size", required_argument, NULL, OPT_LOGICAL },
 	{ "physical-sector-size", required_argument, NULL, OPT_PHYSICAL },
 	{ "full", no_argument, NULL, OPT_FULL },
-	OPTION_PROGRESS,
-	OPTION_RATE,
 	{ "count", required_argument, NULL, OPT_COUNT },
 	{ "first", required_argument, NULL, OPT_FIRST },
 	{ "force", no_argument, NULL, 'f' },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 struct create_args {
 	struct vc_create_options create;
-	struct chain_args chain;
+	struct options *options;
 	const char *base_format;
-	struct progress_args progress;
 	bool full;
 	u64 count;		/* 0: one, whose name is not a pattern */
 	u64 first;
-	bool json;
-	bool bad;		/* a message was printed */
 };
 
-static u64 create_size(const struct command *cmd, struct create_args *args,
-		       const char *option, const char *value)
+static u32 create_sector_size(struct options *options, const char *option, const char *value)
 {
-	u64 bytes = 0;
+	u64 bytes = options_size(options, option, value);
 
-	if (!size_option(cmd, option, value, &bytes))
-		args->bad = true;
+	if (bytes && bytes != 512 && bytes != 4096)
+		options_wrong(options, "%s: '%s' is not 512 or 4096", option, value);
 	return bytes;
 }
 
-static u32 create_sector_size(const struct command *cmd, struct create_args *args,
-			      const char *option, const char *value)
-{
-	u64 bytes = create_size(cmd, args, option, value);
-
-	if (!args->bad && bytes != 512 && bytes != 4096) {
-		usage_error(cmd, "%s: '%s' is not 512 or 4096", option, value);
-		args->bad = true;
-	}
-	return bytes;
-}
-
-static void create_type(const struct command *cmd, struct create_args *args,
-			const char *value)
+static enum vc_create_type create_type(struct options *options, const char *value)
 {
 	static const char * const types[] = {
 		[VC_CREATE_DIFFERENCING] = "differencing",
 		[VC_CREATE_DYNAMIC] = "dynamic",
 		[VC_CREATE_FIXED] = "fixed",
 	};
-	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(types); i++)
-		if (!strcmp(value, types[i])) {
-			args->create.type = i;
-			return;
-		}
-	usage_error(cmd, "--type: '%s' is not differencing, dynamic or fixed", value);
-	args->bad = true;
+	return options_word(options, "--type", value, types, ARRAY_SIZE(types));
 }
 
-static void create_base_format(const struct command *cmd, struct create_args *args,
-			       const char *value)
+static const char *create_base_format(struct options *options, const char *value)
 {
-	args->base_format = value;
-	if (strcmp(value, "auto") && strcmp(value, "raw") && strcmp(value, "vhdx") &&
-	    strcmp(value, "vhd")) {
-		usage_error(cmd, "--base-format: '%s' is not auto, raw, vhdx or vhd", value);
-		args->bad = true;
-	}
+	static const char * const formats[] = { "auto", "raw", "vhdx", "vhd" };
+
+	options_word(options, "--base-format", value, formats, ARRAY_SIZE(formats));
+	return value;
 }
 
-static u64 create_number(const struct command *cmd, struct create_args *args,
-			 const char *option, const char *value)
+static u64 create_number(struct options *options, const char *option, const char *value)
 {
 	char *end;
 	u64 n = strtoull(value, &end, 10);
 
-	if (value[0] < '0' || value[0] > '9' || *end || n > CREATE_MOST) {
-		usage_error(cmd, "%s: '%s' is not a number up to %u", option, value,
-			    CREATE_MOST);
-		args->bad = true;
-	}
+	if (value[0] < '0' || value[0] > '9' || *end || n > CREATE_MOST)
+		options_wrong(options, "%s: '%s' is not a number up to %u", option, value,
+			      CREATE_MOST);
 	return n;
 }
 
-/* Returns an option that is not its own, or -1 at the end. */
-static int create_parse(const struct command *cmd, int argc, char **argv,
-			struct create_args *args)
+static void create_parse(struct create_args *args)
 {
 	struct vc_create_options *create = &args->create;
+	struct options *options = args->options;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "fh", create_options, NULL)) != -1) {
+	while ((opt = options_next(options, create_options)) != -1) {
 		switch (opt) {
 		case OPT_SIZE:
-			create->virtual_size = create_size(cmd, args, "--size", optarg);
+			create->virtual_size = options_size(options, "--size", optarg);
 			break;
 		case OPT_BLOCK_SIZE:
-			create->block_size = create_size(cmd, args, "--block-size", optarg);
+			create->block_size = options_block_size(options, optarg);
 			break;
 		case OPT_LOG_SIZE:
-			create->log_size = create_size(cmd, args, "--log-size", optarg);
+			create->log_size = options_size(options, "--log-size", optarg);
 			break;
 		case OPT_TYPE:
-			create_type(cmd, args, optarg);
+			create->type = create_type(options, optarg);
 			break;
 		case OPT_BASE_FORMAT:
-			create_base_format(cmd, args, optarg);
+			args->base_format = create_base_format(options, optarg);
 			break;
 		case OPT_LOGICAL:
 			create->logical_sector_size =
-				create_sector_size(cmd, args, "--logical-sector-size", optarg);
+				create_sector_size(options, "--logical-sector-size", optarg);
 			break;
 		case OPT_PHYSICAL:
 			create->physical_sector_size =
-				create_sector_size(cmd, args, "--physical-sector-size", optarg);
+				create_sector_size(options, "--physical-sector-size", optarg);
 			break;
 		case OPT_COUNT:
-			args->count = create_number(cmd, args, "--count", optarg);
-			if (!args->bad && !args->count) {
-				usage_error(cmd, "--count: need one at least");
-				args->bad = true;
-			}
+			args->count = create_number(options, "--count", optarg);
+			if (!args->count && options->code < 0)
+				options_wrong(options, "--count: need one at least");
 			break;
 		case OPT_FIRST:
-			args->first = create_number(cmd, args, "--first", optarg);
+			args->first = create_number(options, "--first", optarg);
 			break;
 		case 'f':
 			create->force = true;
@@ -171,16 +130,8 @@ static int create_parse(const struct command *cmd, int argc, char **argv,
 		case OPT_FULL:
 			args->full = true;
 			break;
-		case OPT_JSON:
-			args->json = true;
-			break;
-		default:
-			if (!chain_args_take(&args->chain, opt, optarg) &&
-			    !progress_take(cmd, &args->progress, opt, optarg))
-				return opt;
 		}
 	}
-	return -1;
 }
 
 /* ---- names ------------------------------------------------------------------------ */
@@ -276,12 +227,13 @@ static char **create_names(const struct create_args *args, const char *delta,
 
 /* ---- what is asked for --------------------------------------------------------------- */
 
-static int create_check_usage(const struct command *cmd, const struct create_args *args,
-			      int nr_names, char **names)
+static int create_check_usage(const struct create_args *args)
 {
+	const struct command *cmd = args->options->cmd;
+	int nr_names = args->options->argc;
+	char **names = args->options->argv;
 	const struct vc_create_options *create = &args->create;
 	bool differencing = create->type == VC_CREATE_DIFFERENCING;
-	u64 block = create->block_size;
 
 	if (args->full && !differencing)
 		return usage_error(cmd, "--full does not go with --type");
@@ -298,9 +250,6 @@ static int create_check_usage(const struct command *cmd, const struct create_arg
 				   names[1]);
 	if (!differencing && !create->virtual_size)
 		return usage_error(cmd, "need --size");
-	if (block && (block & (block - 1) || block < VHDX_MIN_BLOCK_SIZE ||
-		      block > VHDX_MAX_BLOCK_SIZE))
-		return usage_error(cmd, "--block-size: not a power of two from 1M to 256M");
 	if (create->log_size % VHDX_MIB || create->log_size > VHDX_MAX_LOG_LENGTH)
 		return usage_error(cmd, "--log-size: not a multiple of 1M up to 1G");
 	if (create->virtual_size % 512 || create->virtual_size > VHDX_MAX_VIRTUAL_SIZE)
@@ -372,14 +321,14 @@ static int create_full(struct create_args *args, const struct vc_chain *chain,
 		.logical_sector_size = args->create.logical_sector_size,
 		.force = args->create.force,
 		.creator = args->create.creator,
-		.progress = &args->progress.progress,
+		.progress = &args->options->progress.progress,
 	};
 	struct vc_converted converted;
 	int ret;
 
-	progress_start(&args->progress, "create");
+	progress_start(&args->options->progress, "create");
 	ret = vc_convert(chain, path, &options, &converted, err);
-	progress_end(&args->progress);
+	progress_end(&args->options->progress);
 	if (ret)
 		return ret;
 	*created = (struct vc_created) {
@@ -457,7 +406,6 @@ static int create_clones(struct create_args *args, const char *base, char **name
 	struct vc_image *image;
 	int ret;
 
-	chain_args_init(&args->chain);
 	if (!strcmp(args->base_format, "raw"))
 		flags = VC_IMAGE_RAW;
 	ret = vc_image_open(&image, base, VC_IMAGE_UNREAD, NULL, err);
@@ -469,7 +417,7 @@ static int create_clones(struct create_args *args, const char *base, char **name
 	if (!ret)
 		ret = vc_image_reload(image, flags, err);
 	if (!ret)
-		ret = vc_chain_walk(&chain, image, &args->chain.options, err);
+		ret = vc_chain_walk(&chain, image, &args->options->chain, err);
 	if (!ret)
 		ret = create_check_base(&chain, args, err);
 	if (!ret && chain.nr >= CREATE_DEEP)
@@ -491,7 +439,7 @@ static int create_report(const struct create_args *args, char **names, unsigned 
 	struct json_object *list;
 	unsigned int i;
 
-	if (!args->json)
+	if (!args->options->json)
 		return VC_EXIT_OK;
 	json = json_new();
 	if (args->count) {
@@ -509,8 +457,9 @@ static int create_report(const struct create_args *args, char **names, unsigned 
 	return json_finish(json);
 }
 
-static int create_run(struct create_args *args, char **arguments)
+static int create_run(struct create_args *args)
 {
+	char **arguments = args->options->argv;
 	bool clone = args->create.type == VC_CREATE_DIFFERENCING;
 	const char *base = clone ? arguments[0] : NULL;
 	struct vc_created created;
@@ -534,25 +483,19 @@ static int create_run(struct create_args *args, char **arguments)
 	return ret;
 }
 
-int cmd_create(const struct command *cmd, int argc, char **argv)
+int cmd_create(struct options *options)
 {
 	struct create_args args = {
+		.options = options,
 		.create.creator = TOOL_CREATOR,
 		.base_format = "auto",
 		.first = 1,
 	};
-	int opt;
 	int ret;
 
-	opt = create_parse(cmd, argc, argv, &args);
-	if (opt != -1)
-		ret = usage_option(cmd, opt);
-	else if (args.bad)
-		ret = VC_EXIT_USAGE;
-	else
-		ret = create_check_usage(cmd, &args, argc - optind, argv + optind);
-	if (!ret && opt == -1)
-		ret = create_run(&args, argv + optind);
-	chain_args_free(&args.chain);
-	return ret;
+	create_parse(&args);
+	if (!options_arguments(options, 1, 2, "need BASE and DELTA, or --type and one FILE"))
+		return options->code;
+	ret = create_check_usage(&args);
+	return ret ? ret : create_run(&args);
 }

@@ -5,15 +5,9 @@
  */
 #include <sys/stat.h>
 
-#include "vhdclone.h"
+#include "options.h"
 
 #define DUMP_LOG_MOST	(64 * VHDX_MIB)	/* a longer log is not searched */
-
-static const struct option dump_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
 
 static struct json_object *dump_add_object(struct json_object *parent, const char *key)
 {
@@ -521,18 +515,14 @@ static int dump_run(const char *path, struct vc_err *err)
 	return json_finish(top);
 }
 
-int cmd_dump(const struct command *cmd, int argc, char **argv)
+int cmd_dump(struct options *options)
 {
 	struct vc_err err;
-	int opt;
 	int ret;
 
 	/* There is nothing else than JSON; who says so is right. */
-	while ((opt = getopt_long(argc, argv, "h", dump_options, NULL)) != -1)
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one IMAGE");
-	ret = dump_run(argv[optind], &err);
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	ret = dump_run(options->argv[0], &err);
 	return ret < 0 ? report_error(&err) : ret;
 }

@@ -2,9 +2,9 @@
 /* vhdclone info */
 #include <sys/stat.h>
 
-#include "vhd.h"
 #include "children.h"
-#include "vhdclone.h"
+#include "options.h"
+#include "vhd.h"
 
 enum {
 	OPT_CHAIN = OPT_OWN,
@@ -14,13 +14,7 @@ enum {
 static const struct option info_options[] = {
 	{ "chain", no_argument, NULL, OPT_CHAIN },
 	{ "children", no_argument, NULL, OPT_CHILDREN },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /* What there is to say about one image. */
@@ -359,10 +353,9 @@ static int info_json(const struct vc_chain *chain, bool whole,
 }
 
 struct info_args {
-	struct chain_args chain;
+	const struct options *options;
 	bool whole;
 	bool children;
-	bool json;
 };
 
 static int info_show(const struct vc_chain *chain, const struct info_args *args)
@@ -376,14 +369,14 @@ static int info_show(const struct vc_chain *chain, const struct info_args *args)
 		found = &children;
 	if (args->children && !found)
 		report_warning("%s", err.msg);
-	ret = args->json ? info_json(chain, args->whole, found) : info_print(chain, found);
+	ret = args->options->json ? info_json(chain, args->whole, found) : info_print(chain, found);
 	vc_children_free(&children);
 	return ret;
 }
 
 static int info_run(const char *path, const struct info_args *args)
 {
-	const struct vc_chain_options *options = &args->chain.options;
+	const struct vc_chain_options *options = &args->options->chain;
 	struct vc_chain chain = { };
 	struct vc_err err;
 	int code;
@@ -409,35 +402,19 @@ static int info_run(const char *path, const struct info_args *args)
 	return code;
 }
 
-int cmd_info(const struct command *cmd, int argc, char **argv)
+int cmd_info(struct options *options)
 {
-	struct info_args args = {
-		.chain.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-	};
-	int code;
+	struct info_args args = { .options = options };
 	int opt;
 
-	chain_args_init(&args.chain);
-	while ((opt = getopt_long(argc, argv, "h", info_options, NULL)) != -1) {
-		if (opt == OPT_CHAIN) {
+	options_replay(options);
+	while ((opt = options_next(options, info_options)) != -1) {
+		if (opt == OPT_CHAIN)
 			args.whole = true;
-		} else if (opt == OPT_CHILDREN) {
+		else
 			args.children = true;
-		} else if (opt == OPT_JSON) {
-			args.json = true;
-		} else if (!chain_args_take(&args.chain, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
 	}
-	if (argc - optind != 1)
-		code = usage_error(cmd, "need one IMAGE");
-	else
-		code = info_run(argv[optind], &args);
-out:
-	chain_args_free(&args.chain);
-	return code;
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	return info_run(options->argv[0], &args);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Long work at the terminal: the options, the signals, and the line that tells. */
+/* Long work at the terminal: the signals, and the line that tells. */
 #ifndef VHDCLONE_LONG_H
 #define VHDCLONE_LONG_H
 
@@ -7,38 +7,20 @@
 #include "progress.h"
 #include "vhdclone.h"
 
-enum {
-	OPT_PROGRESS_JSON = OPT_OWN + 64,
-	OPT_RATE,
-};
-
-#define OPTION_PROGRESS	{ "progress-json", no_argument, NULL, OPT_PROGRESS_JSON }
-#define OPTION_RATE	{ "rate", required_argument, NULL, OPT_RATE }
-
-#define HELP_PROGRESS \
-	"      --progress-json      how far it is: lines of JSON on standard error\n" \
-	"      --rate SIZE          at most so much a second\n"
-
 /**
  * struct progress_args - long work as the user wants it
  * @progress: for the library, after progress_start()
  * @verb: for the line
  * @json: lines of JSON instead
- * @bad: an option was wrong, and a message printed
  */
 struct progress_args {
 	struct vc_progress progress;
 	const char *verb;
 	bool json;
-	bool bad;
 	bool terminal;
 	bool shown;
 	u64 last_ns;
 };
-
-/* Returns false if @opt is none of these options. */
-bool progress_take(const struct command *cmd, struct progress_args *args, int opt,
-		   const char *value);
 
 /*
  * From here on SIGINT, SIGTERM and SIGHUP ask the work to end, and SIGUSR1 for one line
@@ -50,11 +32,6 @@ void progress_start(struct progress_args *args, const char *verb);
 void progress_end(struct progress_args *args);
 
 /* ---- what the verbs that copy share ----------------------------------------------- */
-
-/* Values of --type and --block-size; these print, and return false, if they are wrong. */
-bool convert_type_option(const struct command *cmd, const char *value,
-			 enum vc_convert_type *type);
-bool block_size_option(const struct command *cmd, const char *value, u64 *bytes);
 
 /* May this be read as it is? @flags: VC_IMAGE_RAW if the user said that it is raw. */
 int source_check(const struct vc_chain *chain, unsigned int flags, struct vc_err *err);

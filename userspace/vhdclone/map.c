@@ -2,16 +2,12 @@
 /* vhdclone map */
 #include "active.h"
 #include "disk.h"
-#include "vhdclone.h"
+#include "options.h"
 
+/* Its own help: what this prints is known. */
 static const struct option map_options[] = {
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 static void map_print(const struct vc_chain *chain, const struct vc_extent *extent)
@@ -107,32 +103,12 @@ static int map_run(const char *path, bool json, const struct vc_chain_options *o
 	return ret ? report_error(&err) : finish_stdout(VC_EXIT_OK);
 }
 
-int cmd_map(const struct command *cmd, int argc, char **argv)
+int cmd_map(struct options *options)
 {
-	struct chain_args args = {
-		.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-	};
-	bool json = false;
-	int code;
-	int opt;
-
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "h", map_options, NULL)) != -1) {
-		if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (argc - optind != 1)
-		code = usage_error(cmd, "need one IMAGE");
-	else
-		code = map_run(argv[optind], json, &args.options);
-out:
-	chain_args_free(&args);
-	return code;
+	options_replay(options);
+	while (options_next(options, map_options) != -1)
+		;
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	return map_run(options->argv[0], options->json, &options->chain);
 }

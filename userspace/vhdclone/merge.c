@@ -4,15 +4,13 @@
 
 #include "active.h"
 #include "children.h"
-#include "long.h"
 #include "merge.h"
+#include "options.h"
 #include "reparent.h"
 
 enum {
 	OPT_INTO = OPT_OWN,
 	OPT_TO,
-	OPT_TYPE,
-	OPT_BLOCK_SIZE,
 	OPT_SCAN,
 	OPT_DELETE,
 };
@@ -21,19 +19,10 @@ static const struct option merge_options[] = {
 	{ "base", required_argument, NULL, OPT_INTO },
 	{ "parent", required_argument, NULL, OPT_INTO },
 	{ "to", required_argument, NULL, OPT_TO },
-	{ "type", required_argument, NULL, OPT_TYPE },
-	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
 	{ "scan", required_argument, NULL, OPT_SCAN },
 	{ "delete", no_argument, NULL, OPT_DELETE },
 	{ "dry-run", no_argument, NULL, 'n' },
-	{ "force", no_argument, NULL, 'f' },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	OPTION_PROGRESS,
-	OPTION_RATE,
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /**
@@ -44,43 +33,28 @@ static const struct option merge_options[] = {
  * @scan: directories that may have children
  */
 struct merge_args {
-	struct vc_convert_options convert;
-	struct chain_args chain_args;
-	struct progress_args progress;
+	struct options *options;
 	struct vc_chain chain;
 	const char *into;
 	const char *to;
 	unsigned int base;
 	const char **scan;
 	unsigned int nr_scan;
-	bool typed;
 	bool delete;
 	bool dry_run;
-	bool json;
-	bool bad;
 };
 
-static int merge_parse(const struct command *cmd, int argc, char **argv,
-		       struct merge_args *args)
+static void merge_parse(struct merge_args *args)
 {
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "nfh", merge_options, NULL)) != -1) {
+	while ((opt = options_next(args->options, merge_options)) != -1) {
 		switch (opt) {
 		case OPT_INTO:
 			args->into = optarg;
 			break;
 		case OPT_TO:
 			args->to = optarg;
-			break;
-		case OPT_TYPE:
-			args->typed = true;
-			if (!convert_type_option(cmd, optarg, &args->convert.type))
-				args->bad = true;
-			break;
-		case OPT_BLOCK_SIZE:
-			if (!block_size_option(cmd, optarg, &args->convert.block_size))
-				args->bad = true;
 			break;
 		case OPT_SCAN:
 			list_push(&args->scan, &args->nr_scan, optarg);
@@ -91,30 +65,19 @@ static int merge_parse(const struct command *cmd, int argc, char **argv,
 		case 'n':
 			args->dry_run = true;
 			break;
-		case 'f':
-			args->convert.force = true;
-			break;
-		case OPT_JSON:
-			args->json = true;
-			break;
-		default:
-			if (!chain_args_take(&args->chain_args, opt, optarg) &&
-			    !progress_take(cmd, &args->progress, opt, optarg))
-				return opt;
 		}
 	}
-	return -1;
 }
 
-static int merge_check_usage(const struct command *cmd, const struct merge_args *args,
-			     int nr_names)
+static int merge_check_usage(const struct merge_args *args)
 {
-	if (nr_names != 1)
-		return usage_error(cmd, "need one DELTA");
-	if (!args->to && (args->typed || args->convert.block_size || args->convert.force))
-		return usage_error(cmd, "--type, --block-size and --force need --to");
+	const struct options *options = args->options;
+
+	if (!args->to && (options->typed || options->convert.block_size ||
+			  options->convert.force))
+		return usage_error(options->cmd, "--type, --block-size and --force need --to");
 	if (args->to && args->delete)
-		return usage_error(cmd, "--delete does not go with --to");
+		return usage_error(options->cmd, "--delete does not go with --to");
 	return 0;
 }
 
@@ -257,7 +220,7 @@ static int merge_report(const struct merge_args *args, const struct vc_merge_pla
 	char bytes[VC_SIZE_TEXT], needed[VC_SIZE_TEXT], found[VC_SIZE_TEXT];
 	struct json_object *json;
 
-	if (args->json) {
+	if (args->options->json) {
 		json = json_new();
 		json_add_string(json, "path", args->chain.layer[0]->file.path);
 		json_add_string(json, "base", base);
@@ -281,6 +244,7 @@ static int merge_report(const struct merge_args *args, const struct vc_merge_pla
 
 static int merge_in_place(struct merge_args *args, struct vc_err *err)
 {
+	struct progress_args *progress = &args->options->progress;
 	struct vc_merge_plan plan;
 	int ret;
 
@@ -288,9 +252,9 @@ static int merge_in_place(struct merge_args *args, struct vc_err *err)
 	if (!ret && args->dry_run) {
 		ret = vc_merge_plan(&args->chain, args->base, &plan, err);
 	} else if (!ret) {
-		progress_start(&args->progress, "merge");
-		ret = vc_merge(&args->chain, args->base, &args->progress.progress, &plan, err);
-		progress_end(&args->progress);
+		progress_start(progress, "merge");
+		ret = vc_merge(&args->chain, args->base, &progress->progress, &plan, err);
+		progress_end(progress);
 		if (!ret && args->delete)
 			ret = merge_delete(args, err);
 	}
@@ -300,6 +264,7 @@ static int merge_in_place(struct merge_args *args, struct vc_err *err)
 /* A new image is of the base's type, and stands on what that stands on. */
 static int merge_to(struct merge_args *args, struct vc_err *err)
 {
+	struct options *options = args->options;
 	const struct vc_image *base = args->chain.layer[args->base];
 	struct vc_merge_plan plan = { };
 	struct vc_converted converted;
@@ -307,16 +272,15 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 	unsigned int i;
 	int ret = 0;
 
-	if (!args->typed && base->format == VC_FORMAT_VHD)
-		args->convert.type = base->meta.leave_allocated ? VC_CONVERT_VHD_FIXED :
+	if (!options->typed && base->format == VC_FORMAT_VHD)
+		options->convert.type = base->meta.leave_allocated ? VC_CONVERT_VHD_FIXED :
 				     base->meta.has_parent ? VC_CONVERT_DYNAMIC :
 				     VC_CONVERT_VHD_DYNAMIC;
-	if (!args->typed && base->format == VC_FORMAT_VHDX)
-		args->convert.type = base->meta.has_parent ? VC_CONVERT_DIFFERENCING :
+	if (!options->typed && base->format == VC_FORMAT_VHDX)
+		options->convert.type = base->meta.has_parent ? VC_CONVERT_DIFFERENCING :
 				     base->meta.leave_allocated ? VC_CONVERT_FIXED :
 				     VC_CONVERT_DYNAMIC;
-	args->convert.nr_layers = args->base + 1;
-	args->convert.progress = &args->progress.progress;
+	options->convert.nr_layers = args->base + 1;
 	for (i = 0; i < args->chain.nr && !ret; i++)
 		ret = vc_active_refuse(&args->chain.layer[i]->file, err);
 	if (!ret && args->dry_run) {
@@ -331,36 +295,31 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 		return ret ? report_error(err) : merge_report(args, &plan);
 	}
 	if (!ret) {
-		progress_start(&args->progress, "merge");
-		ret = vc_convert(&args->chain, args->to, &args->convert, &converted, err);
-		progress_end(&args->progress);
+		progress_start(&options->progress, "merge");
+		ret = vc_convert(&args->chain, args->to, &options->convert, &converted, err);
+		progress_end(&options->progress);
 	}
 	if (ret)
 		return report_error(err);
-	return args->json ? converted_report(&args->chain, args->to, args->convert.type,
+	return options->json ? converted_report(&args->chain, args->to, options->convert.type,
 					     &converted) : VC_EXIT_OK;
 }
 
-int cmd_merge(const struct command *cmd, int argc, char **argv)
+int cmd_merge(struct options *options)
 {
-	struct merge_args args = { .convert.creator = TOOL_CREATOR };
+	struct merge_args args = { .options = options };
 	struct vc_err err;
 	int ret;
-	int opt;
 
-	opt = merge_parse(cmd, argc, argv, &args);
-	if (opt != -1) {
-		ret = usage_option(cmd, opt);
+	options_replay(options);
+	merge_parse(&args);
+	if (options_arguments(options, 1, 1, "need one DELTA"))
+		ret = merge_check_usage(&args);
+	else
+		ret = options->code;
+	if (ret || options->code >= 0)
 		goto out;
-	}
-	ret = args.bad || args.progress.bad ? VC_EXIT_USAGE :
-	      merge_check_usage(cmd, &args, argc - optind);
-	if (ret)
-		goto out;
-	chain_args_init(&args.chain_args);
-	args.chain_args.options.image_flags = VC_IMAGE_REPLAY;
-	args.chain_args.options.base_flags = VC_IMAGE_REPLAY;
-	ret = vc_chain_open(&args.chain, argv[optind], &args.chain_args.options, &err);
+	ret = vc_chain_open(&args.chain, options->argv[0], &options->chain, &err);
 	if (!ret)
 		ret = merge_find_base(&args, &err);
 	if (ret)
@@ -369,7 +328,6 @@ int cmd_merge(const struct command *cmd, int argc, char **argv)
 		ret = args.to ? merge_to(&args, &err) : merge_in_place(&args, &err);
 	vc_chain_close(&args.chain);
 out:
-	chain_args_free(&args.chain_args);
 	free(args.scan);
 	return ret;
 }

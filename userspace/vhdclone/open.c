@@ -2,7 +2,8 @@
 /* vhdclone open */
 #define _GNU_SOURCE
 #include "activate.h"
-#include "vhdclone.h"
+#include "options.h"
+#include "reset.h"
 
 enum {
 	OPT_PROBE = OPT_OWN,
@@ -11,13 +12,7 @@ enum {
 static const struct option open_options[] = {
 	{ "read-only", no_argument, NULL, 'r' },
 	{ "probe", no_argument, NULL, OPT_PROBE },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /* The image's file name without its suffix, to be freed. */
@@ -53,6 +48,22 @@ static int open_report(const char *name, const struct vc_opened *opened, bool js
 	return json_finish(object);
 }
 
+/* All I/O waits. */
+static void open_warn_suspended(const char *name)
+{
+	struct vc_dm_device dev;
+	struct vc_err ignored;
+
+	if (vc_dm_get(name, &dev, &ignored))
+		return;
+	if (vc_reset_interrupted(&dev))
+		report_warning("%s: suspended by a reset that was interrupted: run 'vhdclone reset %s' again",
+			       name, name);
+	else if (dev.suspended)
+		report_warning("%s: suspended by somebody: 'dmsetup resume %s'", name, name);
+	vc_dm_put(&dev);
+}
+
 static int open_image(const char *path, const char *name,
 		      const struct vc_open_options *options, bool json)
 {
@@ -71,52 +82,41 @@ static int open_image(const char *path, const char *name,
 		report_warning("%s: has room for %s, every block written would need %s", name,
 			       vc_size_format(opened.capacity, have),
 			       vc_size_format(opened.capacity_wanted, want));
+	if (opened.was_open)
+		open_warn_suspended(name);
 	code = open_report(name, &opened, json);
 	free(opened.path);
 	return code;
 }
 
-int cmd_open(const struct command *cmd, int argc, char **argv)
+int cmd_open(struct options *options)
 {
-	struct vc_open_options options = { };
-	struct chain_args args = { };
-	bool json = false;
-	char *name = NULL;
+	struct vc_open_options open = { };
+	char *name;
 	int code;
 	int opt;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hr", open_options, NULL)) != -1) {
-		if (opt == 'r') {
-			options.read_only = true;
-		} else if (opt == OPT_PROBE) {
-			options.probe = true;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
+	while ((opt = options_next(options, open_options)) != -1) {
+		if (opt == 'r')
+			open.read_only = true;
+		else
+			open.probe = true;
 	}
-	if (argc - optind < 1 || argc - optind > 2) {
-		code = usage_error(cmd, "need one IMAGE, and perhaps a NAME");
-		goto out;
-	}
-	if (argc - optind == 2)
-		name = strdup(argv[optind + 1]);
+	if (!options_arguments(options, 1, 2, "need one IMAGE, and perhaps a NAME"))
+		return options->code;
+	if (options->argc == 2)
+		name = strdup(options->argv[1]);
 	else
-		name = open_default_name(argv[optind]);
-	options.chain = args.options;
+		name = open_default_name(options->argv[0]);
+	open.chain = options->chain;
 	if (!name)
 		code = VC_EXIT_MEMORY;
 	else if (!vc_dm_name_ok(name))
-		code = usage_error(cmd,
+		code = usage_error(options->cmd,
 				   "'%s' cannot name a device, give a NAME of letters, digits, #+-.:=@_",
 				   name);
 	else
-		code = open_image(argv[optind], name, &options, json);
-out:
+		code = open_image(options->argv[0], name, &open, options->json);
 	free(name);
-	chain_args_free(&args);
 	return code;
 }

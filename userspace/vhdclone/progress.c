@@ -23,18 +23,6 @@ static void on_usr1(int sig __always_unused)
 	line_asked = 1;
 }
 
-bool progress_take(const struct command *cmd, struct progress_args *args, int opt,
-		   const char *value)
-{
-	if (opt == OPT_PROGRESS_JSON)
-		args->json = true;
-	else if (opt != OPT_RATE)
-		return false;
-	else if (!size_option(cmd, "--rate", value, &args->progress.rate))
-		args->bad = true;
-	return true;
-}
-
 /* Bytes a second, and the seconds that are left; 0: not known yet. */
 static void progress_speed(const struct vc_progress *progress, u64 *speed, u64 *left)
 {

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone protect, unprotect */
 #include "active.h"
+#include "options.h"
 #include "protect.h"
-#include "vhdclone.h"
-
-static const struct option protect_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
 
 /* A base must be able to stay as it is. */
 static int protect_check(struct vc_image *image, struct vc_err *err)
@@ -52,34 +46,29 @@ static int protect_json(const char *path, const struct vc_protection *state)
 	return json_finish(json);
 }
 
-static int protect_main(const struct command *cmd, int argc, char **argv, bool protect)
+static int protect_main(struct options *options, bool protect)
 {
 	struct vc_protection state;
-	bool json = false;
 	struct vc_err err;
-	int opt;
+	const char *path;
 
-	while ((opt = getopt_long(argc, argv, "h", protect_options, NULL)) != -1) {
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-		json = true;
-	}
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one %s", cmd->arguments);
-	if (protect_run(argv[optind], protect, &state, &err))
+	if (!options_arguments(options, 1, 1, "need one BASE"))
+		return options->code;
+	path = options->argv[0];
+	if (protect_run(path, protect, &state, &err))
 		return report_error(&err);
 	if (protect && !state.is_block && !state.immutable)
-		report_warning("%s: read-only, but not immutable: %s", argv[optind],
+		report_warning("%s: read-only, but not immutable: %s", path,
 			       strerror(state.immutable_errno));
-	return json ? protect_json(argv[optind], &state) : VC_EXIT_OK;
+	return options->json ? protect_json(path, &state) : VC_EXIT_OK;
 }
 
-int cmd_protect(const struct command *cmd, int argc, char **argv)
+int cmd_protect(struct options *options)
 {
-	return protect_main(cmd, argc, argv, true);
+	return protect_main(options, true);
 }
 
-int cmd_unprotect(const struct command *cmd, int argc, char **argv)
+int cmd_unprotect(struct options *options)
 {
-	return protect_main(cmd, argc, argv, false);
+	return protect_main(options, false);
 }

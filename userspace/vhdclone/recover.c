@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone recover */
 #include "active.h"
-#include "vhdclone.h"
-
-static const struct option recover_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
+#include "options.h"
 
 static int recover_image(const char *path, struct vc_log_report *report, bool *headers,
 			 struct vc_err *err)
@@ -82,24 +76,18 @@ static int recover_print(const char *path, const struct vc_log_report *report, b
 	return finish_stdout(VC_EXIT_OK);
 }
 
-int cmd_recover(const struct command *cmd, int argc, char **argv)
+int cmd_recover(struct options *options)
 {
 	struct vc_log_report report = { };
 	bool headers = false;
-	bool json = false;
 	struct vc_err err;
-	int opt;
+	const char *path;
 
-	while ((opt = getopt_long(argc, argv, "h", recover_options, NULL)) != -1) {
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-		json = true;
-	}
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one IMAGE");
-	if (recover_image(argv[optind], &report, &headers, &err))
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	path = options->argv[0];
+	if (recover_image(path, &report, &headers, &err))
 		return report_error(&err);
-	if (json)
-		return recover_json(argv[optind], &report, headers);
-	return recover_print(argv[optind], &report, headers);
+	return options->json ? recover_json(path, &report, headers) :
+			       recover_print(path, &report, headers);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone reparent */
 #include "active.h"
-#include "long.h"
 #include "merge.h"
+#include "options.h"
 #include "reparent.h"
 
 enum {
@@ -15,67 +15,37 @@ static const struct option reparent_options[] = {
 	{ "unsafe", no_argument, NULL, OPT_UNSAFE },
 	{ "compare", no_argument, NULL, OPT_COMPARE },
 	{ "base-format", required_argument, NULL, OPT_BASE_FORMAT },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	OPTION_PROGRESS,
-	OPTION_RATE,
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 struct reparent_args {
-	struct chain_args chain_args;
-	struct progress_args progress;
+	struct options *options;
 	struct vc_chain child;		/* the image alone, then with its old chain */
 	struct vc_chain base;		/* the new one */
 	unsigned int base_flags;
 	bool unsafe;
 	bool compare;
-	bool json;
-	bool bad;
 	bool matches;
 };
 
-static int reparent_parse(const struct command *cmd, int argc, char **argv,
-			  struct reparent_args *args)
+static void reparent_parse(struct reparent_args *args)
 {
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "h", reparent_options, NULL)) != -1) {
-		switch (opt) {
-		case OPT_UNSAFE:
+	while ((opt = options_next(args->options, reparent_options)) != -1) {
+		if (opt == OPT_UNSAFE)
 			args->unsafe = true;
-			break;
-		case OPT_COMPARE:
+		else if (opt == OPT_COMPARE)
 			args->compare = true;
-			break;
-		case OPT_BASE_FORMAT:
-			if (!strcmp(optarg, "raw")) {
-				args->base_flags = VC_IMAGE_RAW;
-			} else if (strcmp(optarg, "auto")) {
-				usage_error(cmd, "--base-format: '%s' is not auto or raw", optarg);
-				args->bad = true;
-			}
-			break;
-		case OPT_JSON:
-			args->json = true;
-			break;
-		default:
-			if (!chain_args_take(&args->chain_args, opt, optarg) &&
-			    !progress_take(cmd, &args->progress, opt, optarg))
-				return opt;
-		}
+		else
+			args->base_flags = options_format(args->options, "--base-format", optarg);
 	}
-	return -1;
 }
 
 static int reparent_open(struct reparent_args *args, const char *delta, const char *base,
 			 struct vc_err *err)
 {
-	struct vc_chain_options options = args->chain_args.options;
+	struct vc_chain_options options = args->options->chain;
 	int ret;
 
 	ret = vc_image_open(&args->child.layer[0], delta, VC_IMAGE_REPLAY, NULL, err);
@@ -152,16 +122,16 @@ static int reparent_compare(struct reparent_args *args, struct vc_err *err)
 	u64 at;
 	int ret;
 
-	args->chain_args.options.base_flags = VC_IMAGE_REPLAY;
-	ret = vc_chain_walk(&args->child, child, &args->chain_args.options, err);
+	args->options->chain.base_flags = VC_IMAGE_REPLAY;
+	ret = vc_chain_walk(&args->child, child, &args->options->chain, err);
 	if (!ret)
 		ret = vc_disk_open(&old, &args->child, 1, args->child.nr - 1, err);
 	if (!ret)
 		ret = vc_disk_open(&new, &args->base, 0, args->base.nr, err);
 	if (!ret) {
-		progress_start(&args->progress, "compare");
-		ret = vc_disks_equal(old, new, &args->progress.progress, &equal, &at, err);
-		progress_end(&args->progress);
+		progress_start(&args->options->progress, "compare");
+		ret = vc_disks_equal(old, new, &args->options->progress.progress, &equal, &at, err);
+		progress_end(&args->options->progress);
 	}
 	if (!ret && !equal)
 		ret = vc_error(err, ESTALE, args->base.layer[0]->file.path,
@@ -204,37 +174,26 @@ static int reparent_json(const struct reparent_args *args)
 	return json_finish(json);
 }
 
-int cmd_reparent(const struct command *cmd, int argc, char **argv)
+int cmd_reparent(struct options *options)
 {
-	struct reparent_args args = { };
+	struct reparent_args args = { .options = options };
 	struct vc_err err;
 	int ret;
-	int opt;
 
-	opt = reparent_parse(cmd, argc, argv, &args);
-	if (opt != -1) {
-		ret = usage_option(cmd, opt);
-		goto out;
-	}
-	ret = VC_EXIT_USAGE;
-	if (args.bad || args.progress.bad)
-		goto out;
-	if (argc - optind != 2 || (args.unsafe && args.compare)) {
-		usage_error(cmd, "need DELTA and NEWBASE, and not both --unsafe and --compare");
-		goto out;
-	}
-	chain_args_init(&args.chain_args);
-	args.chain_args.options.base_flags = VC_IMAGE_REPLAY;
-	ret = reparent_open(&args, argv[optind], argv[optind + 1], &err);
+	reparent_parse(&args);
+	if (!options_arguments(options, 2, 2, "need DELTA and NEWBASE"))
+		return options->code;
+	if (args.unsafe && args.compare)
+		return usage_error(options->cmd, "not both --unsafe and --compare");
+	options->chain.base_flags = VC_IMAGE_REPLAY;
+	ret = reparent_open(&args, options->argv[0], options->argv[1], &err);
 	if (!ret)
 		ret = reparent_run(&args, &err);
 	if (ret)
 		ret = report_error(&err);
-	else if (args.json)
+	else if (options->json)
 		ret = reparent_json(&args);
 	vc_chain_close(&args.base);
 	vc_chain_close(&args.child);
-out:
-	chain_args_free(&args.chain_args);
 	return ret;
 }

@@ -4,14 +4,8 @@
 
 #include "depend.h"
 #include "dm.h"
+#include "options.h"
 #include "reset.h"
-#include "vhdclone.h"
-
-static const struct option reset_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
 
 /* Its children would lose their parent. */
 static int reset_check_children(const char *path, struct vc_err *err)
@@ -41,30 +35,29 @@ static int reset_run(const char *what, struct vc_reset *reset, struct vc_err *er
 	return ret ? ret : vc_reset_image(what, reset, err);
 }
 
-int cmd_reset(const struct command *cmd, int argc, char **argv)
+static int reset_json(const char *path, const struct vc_reset *reset)
 {
-	struct json_object *object;
-	struct vc_reset reset;
-	bool json = false;
-	struct vc_err err;
-	int opt;
+	struct json_object *json = json_new();
 
-	while ((opt = getopt_long(argc, argv, "h", reset_options, NULL)) != -1) {
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-		json = true;
-	}
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one NAME or DELTA");
-	if (reset_run(argv[optind], &reset, &err))
+	json_add_string(json, "path", path);
+	json_add_string(json, "name", reset->name);
+	json_add_number(json, "freed", reset->old_size > reset->new_size ?
+				       reset->old_size - reset->new_size : 0);
+	return json_finish(json);
+}
+
+int cmd_reset(struct options *options)
+{
+	int code = VC_EXIT_OK;
+	struct vc_reset reset;
+	struct vc_err err;
+
+	if (!options_arguments(options, 1, 1, "need one NAME or DELTA"))
+		return options->code;
+	if (reset_run(options->argv[0], &reset, &err))
 		return report_error(&err);
-	if (json) {
-		object = json_new();
-		json_add_string(object, "path", argv[optind]);
-		json_add_string(object, "name", reset.name);
-		json_add_number(object, "freed", reset.old_size > reset.new_size ?
-						 reset.old_size - reset.new_size : 0);
-	}
+	if (options->json)
+		code = reset_json(options->argv[0], &reset);
 	free(reset.name);
-	return json ? json_finish(object) : VC_EXIT_OK;
+	return code;
 }

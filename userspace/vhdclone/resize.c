@@ -2,8 +2,8 @@
 /* vhdclone resize */
 #include "change.h"
 #include "depend.h"
+#include "options.h"
 #include "resize.h"
-#include "vhdclone.h"
 
 enum {
 	OPT_CUT_DATA = OPT_OWN,
@@ -11,22 +11,15 @@ enum {
 
 static const struct option resize_options[] = {
 	{ "cut-data", no_argument, NULL, OPT_CUT_DATA },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 struct resize_args {
-	struct chain_args chain;
+	struct options *options;
 	const char *path;
 	char sign;		/* '+', '-' or 0 */
 	u64 size;
 	bool cut_data;
-	bool json;
 };
 
 static int resize_size(const struct resize_args *args, u64 old, u64 *size,
@@ -63,8 +56,8 @@ static int resize_run(struct resize_args *args, struct vc_resized *resized,
 		vc_image_close(image);
 		return ret;
 	}
-	args->chain.options.base_flags = VC_IMAGE_REPLAY;
-	ret = vc_chain_walk(&chain, image, &args->chain.options, err);
+	args->options->chain.base_flags = VC_IMAGE_REPLAY;
+	ret = vc_chain_walk(&chain, image, &args->options->chain, err);
 	/* It is over in a moment: then nothing is left half way. */
 	vc_signals_hold(&signals);
 	if (!ret)
@@ -78,7 +71,7 @@ static int resize_report(const struct resize_args *args, const struct vc_resized
 {
 	struct json_object *json;
 
-	if (!args->json)
+	if (!args->options->json)
 		return VC_EXIT_OK;
 	json = json_new();
 	json_add_string(json, "path", args->path);
@@ -96,43 +89,28 @@ static bool resize_take_size(struct resize_args *args, const char *text)
 	return vc_size_parse(text, &args->size) && args->size;
 }
 
-int cmd_resize(const struct command *cmd, int argc, char **argv)
+int cmd_resize(struct options *options)
 {
-	struct resize_args args = { };
+	struct resize_args args = { .options = options };
+	const char *last = options->argv[options->argc - 1];
 	struct vc_resized resized;
-	const char *last = NULL;
 	struct vc_err err;
-	int opt;
-	int ret;
 
-	chain_args_init(&args.chain);
-	if (argc > 2 && argv[argc - 1][0] == '-' && argv[argc - 1][1] >= '0' &&
-	    argv[argc - 1][1] <= '9') {
-		last = argv[--argc];
-		argv[argc] = NULL;
-	}
-	while ((opt = getopt_long(argc, argv, "h", resize_options, NULL)) != -1) {
-		if (opt == OPT_CUT_DATA) {
-			args.cut_data = true;
-		} else if (opt == OPT_JSON) {
-			args.json = true;
-		} else if (!chain_args_take(&args.chain, opt, optarg)) {
-			ret = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (!last && argc - optind == 2)
-		last = argv[--argc];
-	args.path = argv[optind];
-	if (!last || argc - optind != 1)
-		ret = usage_error(cmd, "need IMAGE and SIZE");
-	else if (!resize_take_size(&args, last))
-		ret = usage_error(cmd, "'%s' is no size such as 20G, +512M, -1.5G", last);
-	else if (resize_run(&args, &resized, &err))
-		ret = report_error(&err);
+	/* Hide "-5G" from getopt. */
+	if (options->argc > 2 && last[0] == '-' && last[1] >= '0' && last[1] <= '9')
+		options->argv[--options->argc] = NULL;
 	else
-		ret = resize_report(&args, &resized);
-out:
-	chain_args_free(&args.chain);
-	return ret;
+		last = NULL;
+	while (options_next(options, resize_options) != -1)
+		args.cut_data = true;
+	if (!options_arguments(options, last ? 1 : 2, last ? 1 : 2, "need IMAGE and SIZE"))
+		return options->code;
+	args.path = options->argv[0];
+	if (!last)
+		last = options->argv[1];
+	if (!resize_take_size(&args, last))
+		return usage_error(options->cmd, "'%s' is no size such as 20G, +512M, -1.5G",
+				   last);
+	return resize_run(&args, &resized, &err) ? report_error(&err) :
+						   resize_report(&args, &resized);
 }

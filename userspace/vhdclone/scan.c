@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone scan */
-#include "tree-view.h"
+#include <limits.h>
 
-static const struct option scan_options[] = {
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "dot", no_argument, NULL, OPT_DOT },
-	{ "noheadings", no_argument, NULL, 'n' },
-	{ "output", required_argument, NULL, 'o' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
+#include "options.h"
 
 static int scan_run(char **dirs, const struct tree_view *view,
 		    const struct vc_chain_options *options)
@@ -42,40 +33,15 @@ out:
 	return code;
 }
 
-int cmd_scan(const struct command *cmd, int argc, char **argv)
+int cmd_scan(struct options *options)
 {
-	struct chain_args args = {
-		.options = {
-			.image_flags = VC_IMAGE_REPLAY,
-			.base_flags = VC_IMAGE_REPLAY,
-		},
-	};
-	struct tree_view view;
-	bool bad = false;
-	int code;
-	int opt;
 	int i;
 
-	tree_view_init(&view);
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hno:", scan_options, NULL)) != -1) {
-		if (!tree_view_take(&view, cmd, opt, optarg, &bad) &&
-		    !chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (bad) {
-		code = VC_EXIT_USAGE;
-	} else if (argc == optind) {
-		code = usage_error(cmd, "need a DIR");
-	} else {
-		/* Whoever names a directory trusts what is in it. */
-		for (i = optind; i < argc; i++)
-			chain_args_take(&args, OPT_BASE_DIR, argv[i]);
-		code = scan_run(argv + optind, &view, &args.options);
-	}
-out:
-	chain_args_free(&args);
-	return code;
+	options_replay(options);
+	if (!options_arguments(options, 1, INT_MAX, "need a DIR"))
+		return options->code;
+	/* Whoever names a directory trusts what is in it. */
+	for (i = 0; i < options->argc; i++)
+		list_push(&options->chain.roots, &options->chain.nr_roots, options->argv[i]);
+	return scan_run(options->argv, &options->view, &options->chain);
 }

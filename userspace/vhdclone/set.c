@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone set */
 #include "change.h"
-#include "vhdclone.h"
+#include "options.h"
 
 enum {
 	OPT_DISK_ID = OPT_OWN,
@@ -9,9 +9,7 @@ enum {
 
 static const struct option set_options[] = {
 	{ "disk-id", required_argument, NULL, OPT_DISK_ID },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /*
@@ -50,38 +48,31 @@ out:
 	return ret;
 }
 
-int cmd_set(const struct command *cmd, int argc, char **argv)
+int cmd_set(struct options *options)
 {
 	struct json_object *object;
 	const char *value = NULL;
 	struct vhdx_guid old;
 	struct vhdx_guid id;
-	bool json = false;
 	struct vc_err err;
-	int opt;
 
-	while ((opt = getopt_long(argc, argv, "h", set_options, NULL)) != -1) {
-		if (opt == OPT_DISK_ID)
-			value = optarg;
-		else if (opt == OPT_JSON)
-			json = true;
-		else
-			return usage_option(cmd, opt);
-	}
-	if (argc - optind != 1)
-		return usage_error(cmd, "need one IMAGE");
+	while (options_next(options, set_options) != -1)
+		value = optarg;
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
 	if (!value)
-		return usage_error(cmd, "need --disk-id");
+		return usage_error(options->cmd, "need --disk-id");
 	if (!strcmp(value, "new"))
 		vc_guid_random(&id);
 	else if (!vc_guid_parse(value, &id) || vhdx_guid_is_zero(&id))
-		return usage_error(cmd, "--disk-id: '%s' is not 'new' or a GUID", value);
-	if (set_disk_id(argv[optind], &id, &old, &err))
+		return usage_error(options->cmd, "--disk-id: '%s' is not 'new' or a GUID",
+				   value);
+	if (set_disk_id(options->argv[0], &id, &old, &err))
 		return report_error(&err);
-	if (!json)
+	if (!options->json)
 		return VC_EXIT_OK;
 	object = json_new();
-	json_add_string(object, "path", argv[optind]);
+	json_add_string(object, "path", options->argv[0]);
 	json_add_guid(object, "virtual-disk-id", &id);
 	json_add_guid(object, "old-virtual-disk-id", &old);
 	return json_finish(object);

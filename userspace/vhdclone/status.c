@@ -4,7 +4,8 @@
 #include <sys/sysmacros.h>
 
 #include "active.h"
-#include "vhdclone.h"
+#include "options.h"
+#include "reset.h"
 
 /* One open clone, all that there is to say about it. */
 struct clone {
@@ -123,6 +124,7 @@ static struct json_object *clone_json(const struct clone *clone)
 	json_add_number(json, "size", clone->dev.sectors * 512);
 	json_add_string(json, "mode", clone->has_status ? s->mode : NULL);
 	json_add_bool(json, "suspended", clone->dev.suspended);
+	json_add_bool(json, "reset-interrupted", vc_reset_interrupted(&clone->dev));
 	json_add_bool(json, "read-only", clone->dev.read_only);
 	json_add_bool(json, "deferred-remove", clone->dev.deferred_remove);
 	json_add_number(json, "open-count", clone->dev.open_count);
@@ -183,6 +185,8 @@ static void clone_print(const struct clone *clone)
 	char *path;
 
 	printf("%s: %s%s%s\n", clone->path, clone->has_status ? s->mode : "status not known",
+	       vc_reset_interrupted(&clone->dev) ?
+	       ", suspended by a reset that was interrupted: run it again" :
 	       clone->dev.suspended ? ", suspended" : "",
 	       clone->dev.deferred_remove ? ", will be removed with its last user" : "");
 	print_known_size("size:", clone->dev.sectors);
@@ -206,31 +210,18 @@ static void clone_print(const struct clone *clone)
 	print_known("errors:", s->errors, 0);
 }
 
-static const struct option status_options[] = {
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
-};
-
-int cmd_status(const struct command *cmd, int argc, char **argv)
+int cmd_status(struct options *options)
 {
 	struct clones clones;
-	bool json = false;
 	struct vc_err err;
 	unsigned int i;
 	int code;
-	int opt;
 
-	while ((opt = getopt_long(argc, argv, "h", status_options, NULL)) != -1) {
-		if (opt != OPT_JSON)
-			return usage_option(cmd, opt);
-		json = true;
-	}
-	if (argc - optind > 1)
-		return usage_error(cmd, "need no more than one NAME");
-	if (clones_get(&clones, argc > optind ? argv[optind] : NULL, &err)) {
+	if (!options_arguments(options, 0, 1, "need no more than one NAME"))
+		return options->code;
+	if (clones_get(&clones, options->argv[0], &err)) {
 		code = report_error(&err);
-	} else if (json) {
+	} else if (options->json) {
 		code = clones_json(&clones);
 	} else {
 		for (i = 0; i < clones.nr; i++)
@@ -300,7 +291,7 @@ static char *list_cell(const struct clone *clone, int column)
 	}
 }
 
-static bool list_parse_columns(const struct command *cmd, char *names, int *columns,
+static void list_parse_columns(struct options *options, char *names, int *columns,
 			       unsigned int *nr)
 {
 	char *name;
@@ -312,12 +303,11 @@ static bool list_parse_columns(const struct command *cmd, char *names, int *colu
 			if (!strcasecmp(name, list_columns[i].name))
 				break;
 		if (i == COL_COUNT || *nr == COL_COUNT) {
-			usage_error(cmd, "--output: no column '%s'", name);
-			return false;
+			options_wrong(options, "--output: no column '%s'", name);
+			return;
 		}
 		columns[(*nr)++] = i;
 	}
-	return true;
 }
 
 static int list_print(const struct clones *clones, const int *columns, unsigned int nr,
@@ -354,12 +344,10 @@ static int list_print(const struct clones *clones, const int *columns, unsigned 
 static const struct option list_options[] = {
 	{ "noheadings", no_argument, NULL, 'n' },
 	{ "output", required_argument, NULL, 'o' },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
-int cmd_list(const struct command *cmd, int argc, char **argv)
+int cmd_list(struct options *options)
 {
 	int columns[COL_COUNT] = {
 		COL_NAME, COL_SIZE, COL_USED, COL_MODE, COL_LAYERS, COL_DELTA, COL_BASE
@@ -367,26 +355,21 @@ int cmd_list(const struct command *cmd, int argc, char **argv)
 	unsigned int nr = COL_COUNT;
 	struct clones clones;
 	bool headings = true;
-	bool json = false;
 	struct vc_err err;
 	int code;
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "hno:", list_options, NULL)) != -1) {
+	while ((opt = options_next(options, list_options)) != -1) {
 		if (opt == 'n')
 			headings = false;
-		else if (opt == OPT_JSON)
-			json = true;
-		else if (opt != 'o')
-			return usage_option(cmd, opt);
-		else if (!list_parse_columns(cmd, optarg, columns, &nr))
-			return VC_EXIT_USAGE;
+		else
+			list_parse_columns(options, optarg, columns, &nr);
 	}
-	if (argc > optind)
-		return usage_error(cmd, "takes no arguments");
+	if (!options_arguments(options, 0, 0, "takes no arguments"))
+		return options->code;
 	if (clones_get(&clones, NULL, &err))
 		code = report_error(&err);
-	else if (json)
+	else if (options->json)
 		code = clones_json(&clones);
 	else
 		code = list_print(&clones, columns, nr, headings);

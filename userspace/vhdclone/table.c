@@ -2,18 +2,12 @@
 /* vhdclone table */
 #include "activate.h"
 #include "loop.h"
+#include "options.h"
 #include "table.h"
-#include "vhdclone.h"
 
 static const struct option table_options[] = {
 	{ "read-only", no_argument, NULL, 'r' },
-	{ "base", required_argument, NULL, OPT_BASE },
-	{ "parent", required_argument, NULL, OPT_BASE },
-	{ "base-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "parent-dir", required_argument, NULL, OPT_BASE_DIR },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 }
+	{ }
 };
 
 /* A path as a shell takes it. */
@@ -145,30 +139,13 @@ static int table_run(const char *path, bool read_only, bool json,
 	return code;
 }
 
-int cmd_table(const struct command *cmd, int argc, char **argv)
+int cmd_table(struct options *options)
 {
-	struct chain_args args = { };
 	bool read_only = false;
-	bool json = false;
-	int code;
-	int opt;
 
-	chain_args_init(&args);
-	while ((opt = getopt_long(argc, argv, "hr", table_options, NULL)) != -1) {
-		if (opt == 'r') {
-			read_only = true;
-		} else if (opt == OPT_JSON) {
-			json = true;
-		} else if (!chain_args_take(&args, opt, optarg)) {
-			code = usage_option(cmd, opt);
-			goto out;
-		}
-	}
-	if (argc - optind != 1)
-		code = usage_error(cmd, "need one IMAGE");
-	else
-		code = table_run(argv[optind], read_only, json, &args.options);
-out:
-	chain_args_free(&args);
-	return code;
+	while (options_next(options, table_options) != -1)
+		read_only = true;
+	if (!options_arguments(options, 1, 1, "need one IMAGE"))
+		return options->code;
+	return table_run(options->argv[0], read_only, options->json, &options->chain);
 }

@@ -5,6 +5,7 @@
 #include <locale.h>
 #include <unistd.h>
 
+#include "options.h"
 #include "tree-view.h"
 
 /* ---- what there is to say ---------------------------------------------------- */
@@ -153,9 +154,9 @@ void tree_view_init(struct tree_view *view)
 	view->nr_columns = ARRAY_SIZE(columns);
 }
 
-static bool view_parse_columns(struct tree_view *view, const struct command *cmd,
-			       char *names)
+static void view_parse_columns(struct options *options, char *names)
 {
+	struct tree_view *view = &options->view;
 	char *name;
 	int i;
 
@@ -165,34 +166,24 @@ static bool view_parse_columns(struct tree_view *view, const struct command *cmd
 			if (!strcasecmp(name, view_columns[i].name))
 				break;
 		if (i == TREE_VIEW_COLUMNS || view->nr_columns == TREE_VIEW_COLUMNS) {
-			usage_error(cmd, "--output: no column '%s'", name);
-			return false;
+			options_wrong(options, "--output: no column '%s'", name);
+			return;
 		}
 		view->column[view->nr_columns++] = i;
 	}
-	return true;
 }
 
-bool tree_view_take(struct tree_view *view, const struct command *cmd, int opt, char *value,
-		    bool *bad)
+bool tree_view_take(struct options *options, int opt, char *value)
 {
-	switch (opt) {
-	case OPT_JSON:
-		view->json = true;
-		return true;
-	case OPT_DOT:
-		view->dot = true;
-		return true;
-	case 'n':
-		view->noheadings = true;
-		return true;
-	case 'o':
-		if (!view_parse_columns(view, cmd, value))
-			*bad = true;
-		return true;
-	default:
+	if (opt == OPT_DOT)
+		options->view.dot = true;
+	else if (opt == 'n')
+		options->view.noheadings = true;
+	else if (opt == 'o')
+		view_parse_columns(options, value);
+	else
 		return false;
-	}
+	return true;
 }
 
 static char *view_size(bool known, u64 bytes)

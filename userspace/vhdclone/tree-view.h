@@ -6,10 +6,6 @@
 #include "tree.h"
 #include "vhdclone.h"
 
-enum {
-	OPT_DOT = OPT_OWN,
-};
-
 #define TREE_VIEW_COLUMNS	14
 
 /**
@@ -28,18 +24,10 @@ struct tree_view {
 	unsigned int nr_columns;
 };
 
-#define HELP_TREE_VIEW \
-	"  -o, --output COLUMN,...  PATH TYPE FORMAT SIZE FILE ALLOCATED OWN DEPTH STATE\n" \
-	"                           PARENT ID EXPECTED OPEN PROBLEM\n" \
-	"  -n, --noheadings         no line of headings\n" \
-	"      --json               print JSON\n" \
-	"      --dot                print a graph for Graphviz' dot\n"
-
 void tree_view_init(struct tree_view *view);
 
-/* Return: false if @opt is none of these; @bad if a message was printed. */
-bool tree_view_take(struct tree_view *view, const struct command *cmd, int opt, char *value,
-		    bool *bad);
+/* Take one of OPTIONS_TREE; false if @opt is none of these. */
+bool tree_view_take(struct options *options, int opt, char *value);
 
 /* Everything in the tree, from the bases up. */
 int tree_view_forest(const struct tree_view *view, const struct vc_tree *tree);

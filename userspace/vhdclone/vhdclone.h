@@ -3,8 +3,8 @@
 #ifndef VHDCLONE_H
 #define VHDCLONE_H
 
-#include <getopt.h>
 #include <json-c/json.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,95 +20,66 @@
 				STRINGIFY(VHDCLONE_VERSION_PATCH)
 #define TOOL_CREATOR		"vhdclone " VHDCLONE_TOOL_VERSION
 
+struct options;
+
 /**
  * struct command - one verb
  * @name: as it is typed
  * @alias: another name for it, or NULL
- * @run: argv[0] is the verb; returns the exit code
+ * @run: returns the exit code
+ * @brief: a few words about it, for a screen that has all of them
  * @arguments: for the usage line
  * @summary: one line
- * @options: one line per option
+ * @groups: the options that it shares with others: OPTIONS_ in options.h
+ * @options: help of its own options, a line for each, or NULL
  */
 struct command {
 	const char *name;
 	const char *alias;
-	int (*run)(const struct command *cmd, int argc, char **argv);
+	int (*run)(struct options *options);
+	const char *brief;
 	const char *arguments;
 	const char *summary;
+	unsigned int groups;
 	const char *options;
 };
 
-int cmd_create(const struct command *cmd, int argc, char **argv);
-int cmd_open(const struct command *cmd, int argc, char **argv);
-int cmd_close(const struct command *cmd, int argc, char **argv);
-int cmd_status(const struct command *cmd, int argc, char **argv);
-int cmd_list(const struct command *cmd, int argc, char **argv);
-int cmd_info(const struct command *cmd, int argc, char **argv);
-int cmd_table(const struct command *cmd, int argc, char **argv);
-int cmd_recover(const struct command *cmd, int argc, char **argv);
-int cmd_protect(const struct command *cmd, int argc, char **argv);
-int cmd_unprotect(const struct command *cmd, int argc, char **argv);
-int cmd_remove(const struct command *cmd, int argc, char **argv);
-int cmd_reset(const struct command *cmd, int argc, char **argv);
-int cmd_set(const struct command *cmd, int argc, char **argv);
-int cmd_resize(const struct command *cmd, int argc, char **argv);
-int cmd_compact(const struct command *cmd, int argc, char **argv);
-int cmd_dump(const struct command *cmd, int argc, char **argv);
-int cmd_check(const struct command *cmd, int argc, char **argv);
-int cmd_convert(const struct command *cmd, int argc, char **argv);
-int cmd_copy(const struct command *cmd, int argc, char **argv);
-int cmd_merge(const struct command *cmd, int argc, char **argv);
-int cmd_flatten(const struct command *cmd, int argc, char **argv);
-int cmd_reparent(const struct command *cmd, int argc, char **argv);
-int cmd_chain(const struct command *cmd, int argc, char **argv);
-int cmd_children(const struct command *cmd, int argc, char **argv);
-int cmd_scan(const struct command *cmd, int argc, char **argv);
-int cmd_map(const struct command *cmd, int argc, char **argv);
-int cmd_compare(const struct command *cmd, int argc, char **argv);
+int cmd_create(struct options *options);
+int cmd_open(struct options *options);
+int cmd_close(struct options *options);
+int cmd_status(struct options *options);
+int cmd_list(struct options *options);
+int cmd_info(struct options *options);
+int cmd_table(struct options *options);
+int cmd_recover(struct options *options);
+int cmd_protect(struct options *options);
+int cmd_unprotect(struct options *options);
+int cmd_remove(struct options *options);
+int cmd_reset(struct options *options);
+int cmd_set(struct options *options);
+int cmd_resize(struct options *options);
+int cmd_compact(struct options *options);
+int cmd_dump(struct options *options);
+int cmd_check(struct options *options);
+int cmd_convert(struct options *options);
+int cmd_copy(struct options *options);
+int cmd_merge(struct options *options);
+int cmd_flatten(struct options *options);
+int cmd_reparent(struct options *options);
+int cmd_chain(struct options *options);
+int cmd_children(struct options *options);
+int cmd_scan(struct options *options);
+int cmd_map(struct options *options);
+int cmd_compare(struct options *options);
 
-/* ---- options ------------------------------------------------------------------ */
-
-/* Values of long options without a letter; every verb may add its own from OPT_OWN on. */
-enum {
-	OPT_JSON = 256,
-	OPT_BASE,
-	OPT_BASE_DIR,
-	OPT_OWN,
-};
-
-#define HELP_JSON	"      --json               print JSON\n"
-#define HELP_BASE	"      --base PATH          where the base is; again for its own base\n"
-#define HELP_BASE_DIR	"      --base-dir DIR       bases may be in DIR or below\n"
-#define HELP_HELP	"  -h, --help               print this\n"
-
-/**
- * struct chain_args - the options that say where bases are
- * @options: ready for vc_chain_open() after chain_args_init()
- * @environment: the split environment variable
- */
-struct chain_args {
-	struct vc_chain_options options;
-	char *environment;
-};
-
-/* Returns false if @opt is none of these options. */
-bool chain_args_take(struct chain_args *args, int opt, char *value);
-void chain_args_init(struct chain_args *args);
-void chain_args_free(struct chain_args *args);
+/* ---- the command line: see options.h, too ---------------------------------------- */
 
 /* Add to a list that free() frees; there is always memory for it, or no program. */
 void list_push(const char ***list, unsigned int *nr, const char *value);
 
 /* Exit codes of wrong usage; both print. */
 int usage_error(const struct command *cmd, const char *fmt, ...) __printf(2, 3);
-int usage_help(const struct command *cmd);
-
-/* What an option that is not the verb's own means: help, or a usage error. */
-int usage_option(const struct command *cmd, int opt);
-
-/* A size given to an option; prints and returns false if it is none. */
-bool size_option(const struct command *cmd, const char *option, const char *value,
-		 u64 *bytes);
+int usage_verror(const struct command *cmd, const char *fmt, va_list ap);
 
 /* The name in "NAME" or "/dev/mapper/NAME". */
 const char *clone_name(const char *argument);

@@ -198,7 +198,10 @@ loop() {
 
 # devno(device): as device-mapper prints it
 devno() {
-	printf '%d:%d\n' "0x$(stat -Lc %t "$1")" "0x$(stat -Lc %T "$1")"
+	local number
+	number=$(stat -Lc '0x%t 0x%T' "$1") || return
+	# shellcheck disable=SC2086	# two words
+	printf '%d:%d\n' $number
 }
 
 # layer(name, [device]): words of an image() on a device (default: a new loop)
@@ -210,9 +213,14 @@ layer() {
 
 # raw_layer(file or device)
 raw_layer() {
-	local dev=$1
+	local dev=$1 size
 	[ -b "$dev" ] || dev=$(loop "$dev")
-	echo "raw $dev 0 $(blockdev --getsz "$dev")"
+	if [ -r "/sys/class/block/${dev##*/}/size" ]; then
+		read -r size <"/sys/class/block/${dev##*/}/size"
+	else
+		size=$(blockdev --getsz "$dev")
+	fi
+	echo "raw $dev 0 $size"
 }
 
 # table(words of layer 0, ..., [-- feature args...]): a whole table line
@@ -310,7 +318,7 @@ mode_is() {
 io() {
 	local dev=$1
 	shift
-	[ -e "$dev" ] || dev=$(device "$dev")
+	[ -e "$dev" ] || dev=/dev/mapper/$PREFIX-$dev
 	"$ORACLE" io "$dev" "$@"
 }
 
@@ -321,8 +329,10 @@ io_ro() {
 
 # both(name, commands...): to the clone and to $TMP/expected.raw
 both() {
-	io "$@"
-	"$ORACLE" io "$TMP/expected.raw" "${@:2}"
+	local dev=$1
+	shift
+	[ -e "$dev" ] || dev=/dev/mapper/$PREFIX-$dev
+	"$ORACLE" io -m "$TMP/expected.raw" "$dev" "$@"
 }
 
 # expect(top, layer...): $TMP/expected.raw becomes what the chain holds
@@ -332,7 +342,7 @@ expect() {
 
 # matches(name): the whole clone reads as expected.raw, past the page cache
 matches() {
-	"$ORACLE" cmp "$(device "$1")" "$TMP/expected.raw" || fail "$1 does not hold what it should"
+	"$ORACLE" cmp "/dev/mapper/$PREFIX-$1" "$TMP/expected.raw" || fail "$1 does not hold what it should"
 }
 
 # good(image...): clean, and every rule kept
@@ -419,7 +429,8 @@ cleanup() {
 		[ $tries -lt 2 ] || sleep 0.2
 	done
 	vx loops-off "$TMP/"
-	find "$TMP" -mindepth 1 -maxdepth 1 ! -name 'keep-*' -exec rm -rf {} + 2>/dev/null
+	shopt -s extglob nullglob
+	eval 'rm -rf "$TMP"/!(keep-*)'
 	return 0
 }
 
@@ -450,7 +461,7 @@ prepare() {
 	if ! [ -x "$ORACLE" ]; then
 		# Installed without it, or the harness was not asked to build.
 		ORACLE=$TMP/keep-oracle
-		if ! ${CC:-cc} -O2 -pthread -o "$ORACLE" "$HERE/oracle.c" 2>"$TMP/cc.log"; then
+		if ! ${CC:-cc} -O2 -pthread -o "$ORACLE" "$HERE"/oracle*.c 2>"$TMP/cc.log"; then
 			ktap_skip_all "oracle is not built, and no compiler here"
 			exit $KSFT_SKIP
 		fi

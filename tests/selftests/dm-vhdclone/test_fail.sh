@@ -11,11 +11,6 @@
 
 F='"fill": {"tag": "OLD"}'
 
-# at(block, offset): sector number
-at() {
-	echo $(($1 * MIB + $2))
-}
-
 # ---- devices that can be broken --------------------------------------------------
 
 # lower(name, file): a linear device over a loop device, see sick()
@@ -115,8 +110,8 @@ one_event() {
 
 # changes_nothing(name): every request that would change or save something fails
 changes_nothing() {
-	io "$1" "f?EIO" "w:0:8:X?EIO" "W:$(at 1 0):8:X?EIO" "w:$(at 6 0):8:X?EIO" \
-		"d:$(at 1 0):$MIB?EIO" "z:$(at 1 0):$MIB?EIO" "z:0:8?EIO" "f?EIO"
+	io "$1" "f?EIO" "w:0:8:X?EIO" "W:$((MIB)):8:X?EIO" "w:$((6 * MIB)):8:X?EIO" \
+		"d:$((MIB)):$MIB?EIO" "z:$((MIB)):$MIB?EIO" "z:0:8?EIO" "f?EIO"
 }
 
 # has_failed(name, events before): it said so once, and changes nothing any more
@@ -130,7 +125,7 @@ has_failed() {
 
 # works(name): in rw mode, all of it
 works() {
-	both "$1" "w:9:3:WORK" "w:$(at 1 5):9:WORK" "W:$(at 6 77):5:WORK" f
+	both "$1" "w:9:3:WORK" "w:$((MIB + 5)):9:WORK" "W:$((6 * MIB + 77)):5:WORK" f
 	same_text "$(status "$1" mode)" rw "mode"
 	matches "$1"
 }
@@ -197,7 +192,7 @@ setup_full() {
 	activate c "$LINE"
 	same_text "$(status c free)" $((3 * MIB)) "free"
 	EVENTS=$(events c)
-	both c "w:$(at 2 0):8:NEW" "w:$(at 3 8):8:NEW" "w:$(at 4 16):8:NEW"
+	both c "w:$((2 * MIB)):8:NEW" "w:$((3 * MIB + 8)):8:NEW" "w:$((4 * MIB + 16)):8:NEW"
 	same_text "$(status c mode)" rw "mode with the last block taken"
 	same_text "$(status c free)" 0 "free"
 	same_text "$(events c)" "$EVENTS" "events"
@@ -209,19 +204,19 @@ test_out_of_space() {
 	dmsetup wait "$PREFIX-c" "$EVENTS" &
 	waiter=$!
 	start=$SECONDS
-	io c "w:$(at 5 0):8:NO?ENOSPC" "W:$(at 6 0):8:NO?ENOSPC" "w:$(at 7 0):$MIB:NO?ENOSPC" \
-		"z:$(at 7 0):8?ENOSPC"
+	io c "w:$((5 * MIB)):8:NO?ENOSPC" "W:$((6 * MIB)):8:NO?ENOSPC" "w:$((7 * MIB)):$MIB:NO?ENOSPC" \
+		"z:$((7 * MIB)):8?ENOSPC"
 	between $((SECONDS - start)) 0 5 "seconds to fail"
 	wait "$waiter"
 	one_event c "$EVENTS" out_of_space
 	# All else goes on, also what needs a block but no space.
 	matches c
-	both c "w:0:128:MORE" "w:$(at 1 100):50:MORE" "w:$(at 3 1000):50:MORE" \
-		"W:$(at 4 0):$MIB:MORE" "z:$(at 6 0):$MIB"
+	both c "w:0:128:MORE" "w:$((MIB + 100)):50:MORE" "w:$((3 * MIB + 1000)):50:MORE" \
+		"W:$((4 * MIB)):$MIB:MORE" "z:$((6 * MIB)):$MIB"
 	io c f
 	message c commit
 	matches c
-	io c "w:$(at 5 0):8:NO?ENOSPC"
+	io c "w:$((5 * MIB)):8:NO?ENOSPC"
 	events_are c $((EVENTS + 1)) || fail "another event"
 	same_text "$(status c mode)" out_of_space "mode"
 	vx check --quiet "$TMP/delta.vhdx"
@@ -231,7 +226,7 @@ test_out_of_space() {
 
 test_grow() {
 	setup_full
-	io c "w:$(at 5 0):8:NO?ENOSPC"
+	io c "w:$((5 * MIB)):8:NO?ENOSPC"
 	one_event c "$EVENTS" out_of_space
 	truncate -s +2M "$TMP/delta.vhdx"
 	vx loop-grow "$DELTA"
@@ -239,15 +234,15 @@ test_grow() {
 	wait_for 10 mode_is c rw || fail "has not seen that the device has grown"
 	one_event c $((EVENTS + 1)) rw
 	same_text "$(status c free)" $((2 * MIB)) "free"
-	both c "w:$(at 5 0):8:NEW" "w:$(at 6 0):8:NEW"
-	io c f "w:$(at 7 0):8:NO?ENOSPC"
+	both c "w:$((5 * MIB)):8:NEW" "w:$((6 * MIB)):8:NEW"
+	io c f "w:$((7 * MIB)):8:NO?ENOSPC"
 	klog_mark
 	same_text "$(status c mode)" out_of_space "mode"
 	wait_for 5 events_are c $((EVENTS + 3)) || fail "got $(events c) events"
 	# A write can be what finds the new space, too.
 	truncate -s +1M "$TMP/delta.vhdx"
 	vx loop-grow "$DELTA"
-	both c "w:$(at 7 0):8:NEW"
+	both c "w:$((7 * MIB)):8:NEW"
 	same_text "$(status c mode)" rw "mode"
 	matches c
 	finish_good
@@ -256,14 +251,14 @@ test_grow() {
 # Released space is there after the next resume
 test_released_space() {
 	setup_full
-	io c "w:$(at 5 0):8:NO?ENOSPC" "d:$(at 2 0):$MIB" f
-	"$ORACLE" io "$TMP/expected.raw" "w:$(at 2 0):$MIB:BASE"
+	io c "w:$((5 * MIB)):8:NO?ENOSPC" "d:$((2 * MIB)):$MIB" f
+	"$ORACLE" io "$TMP/expected.raw" "w:$((2 * MIB)):$MIB:BASE"
 	suspend c
 	resume c
 	same_text "$(status c mode)" rw "mode"
 	same_text "$(status c free)" "$MIB" "free"
-	both c "w:$(at 5 0):8:NEW"
-	io c "w:$(at 6 0):8:NO?ENOSPC"
+	both c "w:$((5 * MIB)):8:NEW"
+	io c "w:$((6 * MIB)):8:NO?ENOSPC"
 	matches c
 	finish_good
 }
@@ -314,12 +309,12 @@ test_low_water_mark() {
 	LINE="$LINE 2 low_water_mark 3"
 	activate c "$LINE"
 	EVENTS=$(events c)
-	both c "w:$(at 2 0):8:NEW" "w:$(at 3 0):8:NEW" "w:$(at 4 0):8:NEW"
+	both c "w:$((2 * MIB)):8:NEW" "w:$((3 * MIB)):8:NEW" "w:$((4 * MIB)):8:NEW"
 	sleep 0.2
 	same_text "$(events c)" "$EVENTS" "events with 3 blocks free"
-	both c "w:$(at 5 0):8:NEW"
+	both c "w:$((5 * MIB)):8:NEW"
 	wait_for 5 events_are c $((EVENTS + 1)) || fail "no event with 2 blocks free"
-	both c "w:$(at 6 0):8:NEW" "w:$(at 0 500):8:NEW"
+	both c "w:$((6 * MIB)):8:NEW" "w:500:8:NEW"
 	sleep 0.2
 	same_text "$(events c)" $((EVENTS + 1)) "events with 1 block free"
 	same_text "$(status c mode)" rw "mode"
@@ -334,11 +329,11 @@ test_low_water_mark() {
 break_log() {
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" "w:$(at 1 8):8:SAFE" f
+	both c "w:50:100:SAFE" "w:$((3 * MIB + 8)):64:SAFE" "w:$((MIB + 8)):8:SAFE" f
 	cp "$TMP/expected.raw" "$TMP/flushed"
 	# shellcheck disable=SC2046	# two words
 	sick low error $(area log)
-	both c "w:$(at 4 16):48:LOST"
+	both c "w:$((4 * MIB + 16)):48:LOST"
 }
 
 test_log_write_error() {
@@ -384,7 +379,7 @@ test_log_write_error_timer() {
 # A FUA write that could not be made durable; what it wrote may be seen or not
 test_log_write_error_fua() {
 	break_log
-	io c "W:$(at 5 0):8:FUA?EIO"
+	io c "W:$((5 * MIB)):8:FUA?EIO"
 	has_failed c "$EVENTS"
 	"$ORACLE" cmp "$(device c)" "$TMP/expected.raw" 0 $((5 * MIB))
 	deactivate c
@@ -397,14 +392,14 @@ test_log_write_error_fua() {
 test_dead_device() {
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
+	both c "w:50:100:SAFE" "w:$((3 * MIB + 8)):64:SAFE" f
 	sick_all low error
-	io c "r:$(at 4 0):$MIB:BASE" "r:$(at 3 0):8:BASE" "r:$(at 3 8):8:?EIO" \
-		"r:0:8:?EIO" "w:$(at 4 0):8:LOST?EIO"
+	io c "r:$((4 * MIB)):$MIB:BASE" "r:$((3 * MIB)):8:BASE" "r:$((3 * MIB + 8)):8:?EIO" \
+		"r:0:8:?EIO" "w:$((4 * MIB)):8:LOST?EIO"
 	# Only those bios so far; but its block is new, and that cannot be committed.
 	io c "f?EIO"
 	has_failed c "$EVENTS"
-	io c "r:$(at 4 0):$MIB:BASE"
+	io c "r:$((4 * MIB)):$MIB:BASE"
 	suspend c
 	must_fail resume c
 	deactivate c
@@ -419,8 +414,8 @@ test_dead_device() {
 in_place_error() {
 	EVENTS=$(events c)
 	klog_mark
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
-	both c "w:$(at 4 16):48:SAFE"
+	both c "w:50:100:SAFE" "w:$((3 * MIB + 8)):64:SAFE" f
+	both c "w:$((4 * MIB + 16)):48:SAFE"
 	sick low error "$1" "$2"
 	# Only the log is written.
 	io c f
@@ -505,8 +500,8 @@ test_header_write_error_at_close() {
 		klog_mark
 		activate c "$LINE"
 		# All of them new sectors, so that there is something in the log
-		both c "w:$pos:100:SAFE" "w:$(at 3 "$pos"):64:SAFE" f
-		both c "w:$(at 4 "$pos"):48:SAFE"
+		both c "w:$pos:100:SAFE" "w:$((3 * MIB + pos)):64:SAFE" f
+		both c "w:$((4 * MIB + pos)):48:SAFE"
 		# shellcheck disable=SC2086	# words
 		sick low writes $ranges
 		deactivate c
@@ -549,8 +544,8 @@ test_data_write_error() {
 	# Of a whole one
 	at=$(place 1)
 	sick low writes $((at + 32)) 8
-	io c "w:$(at 1 32):8:NO?EIO"
-	both c "w:$(at 1 40):8:NEW"
+	io c "w:$((MIB + 32)):8:NO?EIO"
+	both c "w:$((MIB + 40)):8:NEW"
 	matches c
 	only_those "$errors" 4
 	finish_good
@@ -569,13 +564,13 @@ test_new_block_write_error() {
 	errors=$(status c errors)
 	# shellcheck disable=SC2046	# two words
 	sick low writes $(free_area 4)
-	io c "w:$(at 3 0):8:NO?EIO" "w:$(at 3 0):64:NO?EIO"
+	io c "w:$((3 * MIB)):8:NO?EIO" "w:$((3 * MIB)):64:NO?EIO"
 	only_those "$errors" 2
 	matches c
 	io c f
 	holds "$TMP/delta.vhdx" "raw:$TMP/base.raw"
 	heal low
-	both c "w:$(at 3 4):8:NEW"
+	both c "w:$((3 * MIB + 4)):8:NEW"
 	works c
 	finish_good
 	same_text "$(vx blocks "$TMP/delta.vhdx" 3 3 | awk 'NR == 1 { print $4 }')" 8 \
@@ -593,7 +588,7 @@ test_new_bitmap_write_error() {
 	activate c "$LINE"
 	# shellcheck disable=SC2046	# two words
 	sick low writes $(free_area 4)
-	io c "w:0:8:NO?EIO" "w:$(at 3 0):8:NO?EIO" f
+	io c "w:0:8:NO?EIO" "w:$((3 * MIB)):8:NO?EIO" f
 	same_text "$(status c mode)" rw "mode"
 	same_text "$(status c free)" $((4 * MIB)) "free"
 	matches c
@@ -613,7 +608,7 @@ test_zero_fill_error() {
 	activate c "$(table "$(layer top "$(device low)")")"
 	# shellcheck disable=SC2046	# two words
 	sick low writes $(free_area 4)
-	io c "w:0:8:NO?EIO" "w:$(at 3 0):8:NO?EIO" f
+	io c "w:0:8:NO?EIO" "w:$((3 * MIB)):8:NO?EIO" f
 	same_text "$(status c mode)" rw "mode"
 	same_text "$(status c free)" $((4 * MIB)) "free"
 	[ "$(status c errors)" -gt 0 ] || fail "no errors counted"
@@ -634,9 +629,9 @@ test_passdown_error() {
 	setup
 	EVENTS=$(events c)
 	sick low error "$(place 1)" "$MIB"
-	io c "d:$(at 1 0):$MIB" f
+	io c "d:$((MIB)):$MIB" f
 	wait_for 5 has_passed_down || skip "no discards below"
-	"$ORACLE" io "$TMP/expected.raw" "w:$(at 1 0):$MIB:BASE"
+	"$ORACLE" io "$TMP/expected.raw" "w:$((MIB)):$MIB:BASE"
 	only_those 0 0
 	matches c
 	heal low
@@ -657,15 +652,15 @@ test_base_read_error() {
 	activate c "$LINE"
 	EVENTS=$(events c)
 	errors=$(status c errors)
-	sick base error 0 8 200 8 "$(at 3 100)" 8
-	io c "r:200:8:?EIO" "r:$(at 3 100):8:?EIO" "r:$(at 3 96):16:?EIO"
+	sick base error 0 8 200 8 "$((3 * MIB + 100))" 8
+	io c "r:200:8:?EIO" "r:$((3 * MIB + 100)):8:?EIO" "r:$((3 * MIB + 96)):16:?EIO"
 	only_those "$errors" 3
-	io c "r:192:8:BASE" "r:208:8:BASE" "r:$(at 3 108):64:BASE" "r:$(at 4 0):$MIB:BASE" \
+	io c "r:192:8:BASE" "r:208:8:BASE" "r:$((3 * MIB + 108)):64:BASE" "r:$((4 * MIB)):$MIB:BASE" \
 		"r:0:64:OLD"
 	# One bio with several sources, of which one fails
 	io c "r:56:160:?EIO" "r:56:80:"
 	# Nothing of the base is needed for a write, and then no more.
-	both c "w:204:4:NEW" "w:$(at 3 100):8:NEW"
+	both c "w:204:4:NEW" "w:$((3 * MIB + 100)):8:NEW"
 	io c "r:204:4:NEW" "r:200:8:?EIO" f
 	both c "w:200:4:NEW"
 	matches c
@@ -679,13 +674,13 @@ test_bitmap_read_error() {
 	sick low error "$(place c0)" "$MIB"
 	activate c "$LINE"
 	EVENTS=$(events c)
-	io c "r:0:8:?EIO" "r:0:$MIB:?EIO" "w:0:8:NO?EIO" "w:$(at 3 0):8:NO?EIO" \
+	io c "r:0:8:?EIO" "r:0:$MIB:?EIO" "w:0:8:NO?EIO" "w:$((3 * MIB)):8:NO?EIO" \
 		"W:100:8:NO?EIO"
 	same_text "$(status c mode)" rw "mode"
 	same_text "$(events c)" "$EVENTS" "events"
 	# What needs no bits
 	"$ORACLE" cmp "$(device c)" "$TMP/expected.raw" "$MIB" $((7 * MIB))
-	both c "w:$(at 1 10):8:NEW"
+	both c "w:$((MIB + 10)):8:NEW"
 	io c f
 	heal low
 	works c
@@ -749,7 +744,7 @@ test_load_errors() {
 test_resume_error() {
 	local bat
 	setup
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE"
+	both c "w:50:100:SAFE" "w:$((3 * MIB + 8)):64:SAFE"
 	suspend c
 	good "$TMP/delta.vhdx"
 	bat=$(area bat)
@@ -801,7 +796,7 @@ test_flush_error_after_commit() {
 	need_target flakey
 	setup
 	EVENTS=$(events c)
-	both c "w:50:100:SAFE" "w:$(at 3 8):64:SAFE" f
+	both c "w:50:100:SAFE" "w:$((3 * MIB + 8)):64:SAFE" f
 	sick_all low flushes
 	io c "f?EIO"
 	has_failed c "$EVENTS"

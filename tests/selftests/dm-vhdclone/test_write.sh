@@ -25,28 +25,24 @@ PARTIAL='
 	"18": {"state": 7, '$P', "sectors": [[0, 64], [1000, 8], [2040, 8]]},
 	"20": {"state": 7, '$P', "sectors": [[0, 64], [1000, 8], [2040, 8]]}'
 
-# at(block, offset): sector number
-at() {
-	echo $(($1 * MIB + $2))
-}
-
 # The writes of one column each; sizes are multiples of 4 KiB for 4096-byte sectors.
 write_all() {
-	local b
+	local b ops=()
 	# partial
 	for b in 0 3 5 7 9 11 13; do
-		both "$1" "w:$(at "$b" 808):16:NEW" "W:$(at "$b" 2040):8:NEWF"
+		ops+=("w:$((b * MIB + 808)):16:NEW" "W:$((b * MIB + 2040)):8:NEWF")
 	done
 	# whole block in one request
 	for b in 1 4 6 8 10 12 14 17; do
-		both "$1" "w:$(at "$b" 0):$MIB:NEW"
+		ops+=("w:$((b * MIB)):$MIB:NEW")
 	done
 	# whole block in pieces
-	both "$1" "w:$(at 2 1024):1024:NEW" "w:$(at 2 0):1024:NEW"
+	ops+=("w:$((2 * MIB + 1024)):1024:NEW" "w:$((2 * MIB)):1024:NEW")
 	# only sectors that are there; some that are not; all that are not
-	both "$1" "w:$(at 15 8):16:NEW" "w:$(at 15 1000):8:NEW"
-	both "$1" "w:$(at 16 56):16:NEW" "w:$(at 16 960):80:NEW"
-	both "$1" "w:$(at 18 64):936:NEW" "w:$(at 18 1008):1032:NEW"
+	ops+=("w:$((15 * MIB + 8)):16:NEW" "w:$((15 * MIB + 1000)):8:NEW")
+	ops+=("w:$((16 * MIB + 56)):16:NEW" "w:$((16 * MIB + 960)):80:NEW")
+	ops+=("w:$((18 * MIB + 64)):936:NEW" "w:$((18 * MIB + 1008)):1032:NEW")
+	both "$1" "${ops[@]}"
 }
 
 # check(states of blocks 0-24, image, layers below...)
