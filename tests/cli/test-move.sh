@@ -337,6 +337,63 @@ test_copy() {
 	[ -z "$(find . -name '.vhdclone-*')" ] || fail "something is left behind"
 }
 
+# How much is under way at a time makes no difference to what is written.
+test_move_without_io_uring() {
+	local how
+	command -v strace >/dev/null || skip "no strace"
+	three
+	dd if=/dev/urandom of=raw.img bs=1M count=20 status=none
+	: >want
+	for how in ENOSYS EPERM ENOMEM variable; do
+		# The kernel has none, a container does not allow it, there is no room.
+		set -- -e "inject=io_uring_setup:error=$how"
+		[ $how != variable ] || set -- -E VHDCLONE_NO_IO_URING=1
+		ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -o trace \
+			-e trace=io_uring_setup,io_uring_enter,pwrite64 "$@" \
+			"$VHDCLONE" convert --type dynamic raw.img $how.vhdx
+		! grep -q io_uring_enter trace || fail "$how: it used io_uring"
+		vc 0 compare raw.img $how.vhdx
+	done
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -o trace -e trace=io_uring_enter \
+		"$VHDCLONE" convert --type dynamic raw.img ring.vhdx
+	grep -q io_uring_enter trace || skip "the host has no io_uring"
+	vc 0 compare raw.img ring.vhdx
+	export VHDCLONE_NO_IO_URING=1
+	vc 0 merge 2.vhdx
+	reads_as raw 1.vhdx 0.vhdx
+	vc 0 flatten 1.vhdx
+	reads_as raw 1.vhdx
+}
+
+# A write that was cut short goes on; one that fails says where.
+test_move_io_errors() {
+	local ring each=$TOP/tests/inject/each
+	make -s -C "$TOP/tests/inject" 2>/dev/null || skip "no inject.so"
+	dd if=/dev/urandom of=raw.img bs=1M count=9 status=none
+	export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0:verify_asan_link_order=0
+	cat >right <<-'END'
+		! ls -d .vhdclone-* 2>/dev/null || exit 1
+		[ "$INJECT_STATUS" != 0 ] || exec cmp raw.img new
+		[ "$INJECT_STATUS" = "$WANT" ] && [ "$(wc -l <said)" = 1 ] || exit 1
+		# All that can fail when it has its name is the flush of that.
+		[ ! -e new ] || cmp raw.img new || exit 1
+		! grep 'write the block' said | grep -v '(offset [0-9]*):'
+	END
+	for ring in '' 1; do
+		[ -z "$ring" ] || export VHDCLONE_NO_IO_URING=1
+		WANT=none "$each" -m short -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail short; }
+		WANT=7 "$each" -m enospc+ -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail enospc; }
+		WANT=4 "$each" -m eio -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail eio; }
+		! grep -q ' 0 runs' each.log || fail "no runs"
+	done
+}
+
 test_create_full() {
 	three
 	vc 0 create --full --json 2.vhdx new.vhdx
