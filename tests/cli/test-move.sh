@@ -176,16 +176,122 @@ test_merge_refused() {
 	refused 4 'directory' merge .
 	: >empty
 	refused 4 'no parent' merge empty
-	vc 0 create 2.vhdx 3.vhdx --size 9M
-	unchanged refused 4 'merge with --to' merge 3.vhdx
+	image small.vhdx '{"size": "7M", "block_size": "1M", "parent": "2.vhdx"}'
+	unchanged refused 4 "merged into it only 7340032: .*resize.*merge with --to" merge small.vhdx
+	rm small.vhdx
 	cp --sparse=always 2.vhdx cut.vhdx
 	truncate -s 3M cut.vhdx
 	unchanged refused 4 'cut.vhdx' merge cut.vhdx
-	rm 3.vhdx cut.vhdx
+	rm cut.vhdx
 	if [ "$(id -u)" != 0 ]; then
 		chmod a-w 1.vhdx
 		unchanged refused 2 'ermission' merge 2.vhdx
 	fi
+}
+
+# A clone that was made larger than its base, which ends in the middle of a block, with
+# garbage behind that, and stands on one that goes on there.
+grown() {
+	image 0.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M",
+		"blocks": {"0-7": {"state": 6, "fill": {"tag": "b"}}}}'
+	image 1.vhdx "{\"size\": \"7168K\", \"block_size\": \"2M\", \"parent\": \"0.vhdx\",
+		\"garbage\": true, \"tail_bits\": true, \"stale_bits\": true, \"blocks\": {
+		\"1\": {\"state\": 7, \"fill\": {\"tag\": \"m\"}, \"sectors\": [[7, 100]]}$1}}"
+	image 2.vhdx '{"size": "12M", "block_size": "1M", "parent": "1.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"7": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"9": {"state": 2}, "10": {"state": 6, "fill": {"tag": "t"}}}}'
+	"$VHDX" merge raw 2.vhdx 1.vhdx 0.vhdx >/dev/null
+}
+
+test_merge_grown() {
+	local block
+	for block in '' ', "3": 6' ', "3": {"state": 7, "sectors": [[3, 4], [1024, 1000]]}'; do
+		grown "$block"
+		vc 0 merge 2.vhdx
+		reads_as raw 2.vhdx 1.vhdx 0.vhdx
+		reads_as raw 1.vhdx 0.vhdx
+		vc 0 check 2.vhdx
+		# Several layers, of which those between are smaller.
+		grown "$block"
+		vc 4 merge 2.vhdx --base 0.vhdx
+		has 'resize' err
+		vc 0 resize 2.vhdx 700G
+		truncate -s 700G raw
+		vc 0 merge 2.vhdx --base 0.vhdx
+		reads_as raw 0.vhdx
+		reads_as raw 2.vhdx 1.vhdx 0.vhdx
+		vc 0 info --json 0.vhdx
+		same "$(json 'j["virtual-size"]')" $((700 << 30))
+	done
+}
+
+test_merge_grown_others() {
+	local block
+	for block in 1M 4M; do
+		image f.vhdx '{"type": "fixed", "size": "3M", "block_size": "2M", "garbage": true,
+			"blocks": {"0-1": {"state": 6, "fill": {"tag": "d"}}}}'
+		image top.vhdx "{\"size\": \"9M\", \"block_size\": \"$block\", \"parent\": \"f.vhdx\",
+			\"blocks\": {\"0-1\": {\"state\": 7, \"fill\": {\"tag\": \"t\"},
+			\"sectors\": [[9, 100], [1900, 140]]}}}"
+		"$VHDX" merge raw top.vhdx f.vhdx
+		vc 0 merge -n --json top.vhdx
+		same "$(json 'j["space-needed"]')" $((6 << 20))
+		vc 0 merge top.vhdx
+		reads_as raw f.vhdx
+		reads_as raw top.vhdx f.vhdx
+		vc 0 check top.vhdx
+	done
+	# A raw one, whose end is in the middle of a page.
+	raw base.img 3000320
+	vc 0 create base.img d.vhdx --block-size 1M
+	vc 0 resize d.vhdx 9M
+	image d2.vhdx '{"size": "9M", "block_size": "1M", "parent": "d.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"2": {"state": 7, "fill": {"tag": "t"}, "sectors": [[1500, 400]]},
+		"8": {"state": 6, "fill": {"tag": "t"}}}}'
+	vc 0 convert --type raw d2.vhdx want
+	vc 0 merge d2.vhdx --base base.img
+	cmp want base.img
+	vc 0 convert --type raw d2.vhdx got
+	cmp want got
+	vc 0 check d2.vhdx
+	! "$VHDCLONE" info --json d.vhdx | grep -q merge_mask || fail "the merge is not over"
+}
+
+test_merge_grown_killed() {
+	grown ', "3": {"state": 7, "sectors": [[3, 4], [1024, 1000]]}'
+	mkdir before
+	cp [012].vhdx before
+	cat >right <<-'END'
+		"$VHDCLONE" check -q 2.vhdx || [ $? = 3 ] || exit 1
+		"$VHDX" compare raw 2.vhdx 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDCLONE" merge 2.vhdx || exit 1
+		"$VHDX" compare raw 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDX" compare raw 2.vhdx 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDCLONE" check -q 2.vhdx || [ $? = 3 ]
+	END
+	each_write 'cp before/* .' 'sh ./right' merge 2.vhdx
+}
+
+test_merge_grown_raw_killed() {
+	raw base.img 3M
+	dd if=/dev/urandom of=base.img bs=1M seek=2 count=1 conv=notrunc status=none
+	vc 0 create base.img d.vhdx --size 5M --block-size 1M
+	image d2.vhdx '{"size": "5M", "block_size": "1M", "parent": "d.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[0, 1], [9, 100]]},
+		"2": {"state": 7, "fill": {"tag": "t"}, "sectors": [[1500, 400]]},
+		"4": {"state": 6, "fill": {"tag": "t"}}}}'
+	vc 0 convert --type raw d2.vhdx raw
+	mkdir before
+	cp base.img d.vhdx d2.vhdx before
+	cat >right <<-'END'
+		"$VHDCLONE" check -q d2.vhdx || [ $? = 3 ] || exit 1
+		"$VHDCLONE" compare -q raw d2.vhdx || exit 1
+		"$VHDCLONE" merge d2.vhdx --base base.img || exit 1
+		cmp raw base.img && "$VHDCLONE" compare -q raw d2.vhdx
+	END
+	each_write 'cp before/* .' 'sh ./right' merge d2.vhdx --base base.img
 }
 
 test_merge_no_space() {
