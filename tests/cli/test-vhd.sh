@@ -198,7 +198,8 @@ test_vhd_check() {
 	has 'no path that can be read'
 	vc 2 check middle.vhd --base top.vhd
 	raw raw.img 1M
-	refused 63 'neither a VHDX nor a VHD' check raw.img
+	refused 63 'not a VHDX or VHD' check raw.img
+	unchanged refused 63 'not repaired' check --repair middle.vhd
 	# As layers of a clone.
 	vhd_chain dynamic
 	vc 0 create base.vhd clone.vhdx

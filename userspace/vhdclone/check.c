@@ -175,7 +175,7 @@ static int check_raw(const struct vc_image *image, struct vc_err *err)
 	    le32_to_cpu(header.checksum) == vhdx_checksum(&header, sizeof(header)))
 		return vc_error(err, EINVAL, image->file.path,
 				"file identifier: signature is wrong, but there is a valid header (offset 0)");
-	return vc_error(err, EOPNOTSUPP, image->file.path, "neither a VHDX nor a VHD, cannot be checked");
+	return vc_error(err, EOPNOTSUPP, image->file.path, "not a VHDX or VHD, cannot be checked");
 }
 
 static int check_image(struct check_run *run, struct vc_err *err)
@@ -228,8 +228,13 @@ static int check_repair(const struct check_args *args, struct json_object *top,
 		.data = &before,
 		.undo_path = args->undo_file,
 	};
+	enum vc_format format;
+	struct stat st;
 	int ret;
 
+	if (!vc_image_peek(args->path, &format, &st) && format == VC_FORMAT_VHD)
+		return vc_error(err, EOPNOTSUPP, args->path,
+				"a VHD is checked, but not repaired: see 'vhdclone convert'");
 	ret = vc_repair_image(args->path, &repair, err);
 	if (top)
 		json_object_object_add(top, "repairs", before.findings);
