@@ -500,6 +500,53 @@ test_move_io_errors() {
 	done
 }
 
+# shared(file): none of it has space of its own
+shared() {
+	filefrag -v "$1" >frag || fail "filefrag $1"
+	grep -q shared frag || { cat frag; fail "$1 shares nothing"; }
+}
+
+# Where the file system can, a copy takes no space; and where it cannot, no more than
+# its data.
+test_copy_reflink() {
+	need_root
+	command -v mkfs.xfs >/dev/null || skip "no mkfs.xfs"
+	truncate -s 400M xfs.img
+	mkfs.xfs -q -m reflink=1 xfs.img || skip "no reflinks in mkfs.xfs"
+	mkdir xfs other
+	mount -o loop xfs.img xfs 2>/dev/null || skip "cannot mount XFS"
+	( cd xfs && copy_reflink ) || { umount xfs; exit 1; }
+	umount xfs
+}
+
+copy_reflink() {
+	three
+	mkdir all
+	vc 0 copy --json 0.vhdx copy.vhdx
+	same "$(json 'j["copied"][0]["shared"]')" True
+	cmp 0.vhdx copy.vhdx
+	shared copy.vhdx
+	vc 0 copy --chain --json 2.vhdx all
+	same "$(json '[c["shared"] for c in j["copied"]]')" '[True, True, True]'
+	reads_as raw all/2.vhdx all/1.vhdx all/0.vhdx
+	shared all/1.vhdx
+	# Blocks alone, in a file that is another one.
+	vc 0 convert --type dynamic 0.vhdx new.vhdx
+	vc 0 compare 0.vhdx new.vhdx
+	shared new.vhdx
+	vc 0 flatten 2.vhdx
+	reads_as raw 2.vhdx
+	shared 2.vhdx
+	# To another file system.
+	vc 0 copy --json 0.vhdx ../other/0.vhdx
+	same "$(json 'j["copied"][0]["shared"]')" False
+	cmp 0.vhdx ../other/0.vhdx
+	truncate -s 8M ../other/sparse
+	vc 0 copy --json ../other/sparse sparse
+	same "$(json 'j["copied"][0]["shared"]')" False
+	same "$(stat -c '%s %b' sparse)" '8388608 0'
+}
+
 test_create_full() {
 	three
 	vc 0 create --full --json 2.vhdx new.vhdx

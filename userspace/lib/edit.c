@@ -888,6 +888,18 @@ static void vc_edit_destroy(struct vc_edit *edit)
 	free(edit);
 }
 
+/* Space was taken, and nothing was changed that names it. */
+static int vc_edit_ungrow(struct vc_edit *edit, struct vc_err *err)
+{
+	struct vc_image *image = edit->image;
+	int ret = 0;
+
+	if (!image->file.is_block && image->file.size > edit->initial)
+		ret = vc_file_resize(&image->file, edit->initial, err);
+	image->size = image->file.size;
+	return ret;
+}
+
 int vc_edit_end(struct vc_edit *edit, struct vc_err *err)
 {
 	bool open;
@@ -905,6 +917,8 @@ int vc_edit_end(struct vc_edit *edit, struct vc_err *err)
 	ret = vc_log_stop(&edit->log, err);
 	if (!ret && open)
 		ret = vc_image_trim(edit->image, &cut, err);
+	else if (!ret)
+		ret = vc_edit_ungrow(edit, err);
 	vc_edit_destroy(edit);
 	return ret;
 }
@@ -920,8 +934,8 @@ void vc_edit_abort(struct vc_edit *edit)
 	if (!vc_log_stop(&edit->log, &ignored) && !torn) {
 		if (open)
 			vc_image_trim(image, &cut, &ignored);
-		else if (!image->file.is_block && image->file.size > edit->initial)
-			vc_file_resize(&image->file, edit->initial, &ignored);
+		else
+			vc_edit_ungrow(edit, &ignored);
 		image->size = image->file.size;
 	}
 	vc_edit_destroy(edit);
