@@ -63,6 +63,7 @@ struct vc_edit {
 	struct vhdx_item_place place[VHDX_ITEM_COUNT];
 
 	bool touched;
+	bool sparse;
 	struct vhdx_guid data_guid;
 };
 
@@ -136,7 +137,7 @@ static int vc_edit_grow(struct vc_edit *edit, u64 nr_mib, struct vc_err *err)
 		return vc_error(err, EFBIG, file->path, "%llu MiB are more than a VHDX can have",
 				nr_mib);
 	ret = vc_map_room(edit, nr_mib, err);
-	if (!ret)
+	if (!ret && !edit->sparse)
 		ret = vc_file_zero(file, file->size, size - file->size, err);
 	/* File systems that can allocate without a new length: */
 	if (!ret)
@@ -166,6 +167,11 @@ int vc_edit_alloc(struct vc_edit *edit, u32 nr_mib, u64 *mib, struct vc_err *err
 	edit->hint_nr = nr_mib;
 	*mib = at;
 	return 0;
+}
+
+void vc_edit_stay_sparse(struct vc_edit *edit)
+{
+	edit->sparse = true;
 }
 
 bool vc_edit_is_new(const struct vc_edit *edit, u64 mib)
