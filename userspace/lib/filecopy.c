@@ -43,8 +43,7 @@ static int vc_file_copy_piece(const struct vc_file *from, struct vc_file *to, u6
 		n = copy_file_range(from->fd, &in, to->fd, &out, len, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (!n || (n < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS ||
-				     errno == EOPNOTSUPP)))
+		if (!n || (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)))
 			return 1;
 		if (n < 0)
 			return vc_error_sys(err, errno, to->path,
