@@ -176,16 +176,122 @@ test_merge_refused() {
 	refused 4 'directory' merge .
 	: >empty
 	refused 4 'no parent' merge empty
-	vc 0 create 2.vhdx 3.vhdx --size 9M
-	unchanged refused 4 'merge with --to' merge 3.vhdx
+	image small.vhdx '{"size": "7M", "block_size": "1M", "parent": "2.vhdx"}'
+	unchanged refused 4 "merged into it only 7340032: .*resize.*merge with --to" merge small.vhdx
+	rm small.vhdx
 	cp --sparse=always 2.vhdx cut.vhdx
 	truncate -s 3M cut.vhdx
 	unchanged refused 4 'cut.vhdx' merge cut.vhdx
-	rm 3.vhdx cut.vhdx
+	rm cut.vhdx
 	if [ "$(id -u)" != 0 ]; then
 		chmod a-w 1.vhdx
 		unchanged refused 2 'ermission' merge 2.vhdx
 	fi
+}
+
+# A clone that was made larger than its base, which ends in the middle of a block, with
+# garbage behind that, and stands on one that goes on there.
+grown() {
+	image 0.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M",
+		"blocks": {"0-7": {"state": 6, "fill": {"tag": "b"}}}}'
+	image 1.vhdx "{\"size\": \"7168K\", \"block_size\": \"2M\", \"parent\": \"0.vhdx\",
+		\"garbage\": true, \"tail_bits\": true, \"stale_bits\": true, \"blocks\": {
+		\"1\": {\"state\": 7, \"fill\": {\"tag\": \"m\"}, \"sectors\": [[7, 100]]}$1}}"
+	image 2.vhdx '{"size": "12M", "block_size": "1M", "parent": "1.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"7": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"9": {"state": 2}, "10": {"state": 6, "fill": {"tag": "t"}}}}'
+	"$VHDX" merge raw 2.vhdx 1.vhdx 0.vhdx >/dev/null
+}
+
+test_merge_grown() {
+	local block
+	for block in '' ', "3": 6' ', "3": {"state": 7, "sectors": [[3, 4], [1024, 1000]]}'; do
+		grown "$block"
+		vc 0 merge 2.vhdx
+		reads_as raw 2.vhdx 1.vhdx 0.vhdx
+		reads_as raw 1.vhdx 0.vhdx
+		vc 0 check 2.vhdx
+		# Several layers, of which those between are smaller.
+		grown "$block"
+		vc 4 merge 2.vhdx --base 0.vhdx
+		has 'resize' err
+		vc 0 resize 2.vhdx 700G
+		truncate -s 700G raw
+		vc 0 merge 2.vhdx --base 0.vhdx
+		reads_as raw 0.vhdx
+		reads_as raw 2.vhdx 1.vhdx 0.vhdx
+		vc 0 info --json 0.vhdx
+		same "$(json 'j["virtual-size"]')" $((700 << 30))
+	done
+}
+
+test_merge_grown_others() {
+	local block
+	for block in 1M 4M; do
+		image f.vhdx '{"type": "fixed", "size": "3M", "block_size": "2M", "garbage": true,
+			"blocks": {"0-1": {"state": 6, "fill": {"tag": "d"}}}}'
+		image top.vhdx "{\"size\": \"9M\", \"block_size\": \"$block\", \"parent\": \"f.vhdx\",
+			\"blocks\": {\"0-1\": {\"state\": 7, \"fill\": {\"tag\": \"t\"},
+			\"sectors\": [[9, 100], [1900, 140]]}}}"
+		"$VHDX" merge raw top.vhdx f.vhdx
+		vc 0 merge -n --json top.vhdx
+		same "$(json 'j["space-needed"]')" $((6 << 20))
+		vc 0 merge top.vhdx
+		reads_as raw f.vhdx
+		reads_as raw top.vhdx f.vhdx
+		vc 0 check top.vhdx
+	done
+	# A raw one, whose end is in the middle of a page.
+	raw base.img 3000320
+	vc 0 create base.img d.vhdx --block-size 1M
+	vc 0 resize d.vhdx 9M
+	image d2.vhdx '{"size": "9M", "block_size": "1M", "parent": "d.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[9, 100]]},
+		"2": {"state": 7, "fill": {"tag": "t"}, "sectors": [[1500, 400]]},
+		"8": {"state": 6, "fill": {"tag": "t"}}}}'
+	vc 0 convert --type raw d2.vhdx want
+	vc 0 merge d2.vhdx --base base.img
+	cmp want base.img
+	vc 0 convert --type raw d2.vhdx got
+	cmp want got
+	vc 0 check d2.vhdx
+	! "$VHDCLONE" info --json d.vhdx | grep -q merge_mask || fail "the merge is not over"
+}
+
+test_merge_grown_killed() {
+	grown ', "3": {"state": 7, "sectors": [[3, 4], [1024, 1000]]}'
+	mkdir before
+	cp [012].vhdx before
+	cat >right <<-'END'
+		"$VHDCLONE" check -q 2.vhdx || [ $? = 3 ] || exit 1
+		"$VHDX" compare raw 2.vhdx 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDCLONE" merge 2.vhdx || exit 1
+		"$VHDX" compare raw 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDX" compare raw 2.vhdx 1.vhdx 0.vhdx >/dev/null || exit 1
+		"$VHDCLONE" check -q 2.vhdx || [ $? = 3 ]
+	END
+	each_write 'cp before/* .' 'sh ./right' merge 2.vhdx
+}
+
+test_merge_grown_raw_killed() {
+	raw base.img 3M
+	dd if=/dev/urandom of=base.img bs=1M seek=2 count=1 conv=notrunc status=none
+	vc 0 create base.img d.vhdx --size 5M --block-size 1M
+	image d2.vhdx '{"size": "5M", "block_size": "1M", "parent": "d.vhdx", "blocks": {
+		"0": {"state": 7, "fill": {"tag": "t"}, "sectors": [[0, 1], [9, 100]]},
+		"2": {"state": 7, "fill": {"tag": "t"}, "sectors": [[1500, 400]]},
+		"4": {"state": 6, "fill": {"tag": "t"}}}}'
+	vc 0 convert --type raw d2.vhdx raw
+	mkdir before
+	cp base.img d.vhdx d2.vhdx before
+	cat >right <<-'END'
+		"$VHDCLONE" check -q d2.vhdx || [ $? = 3 ] || exit 1
+		"$VHDCLONE" compare -q raw d2.vhdx || exit 1
+		"$VHDCLONE" merge d2.vhdx --base base.img || exit 1
+		cmp raw base.img && "$VHDCLONE" compare -q raw d2.vhdx
+	END
+	each_write 'cp before/* .' 'sh ./right' merge d2.vhdx --base base.img
 }
 
 test_merge_no_space() {
@@ -335,6 +441,110 @@ test_copy() {
 	reads_as raw all/2.vhdx all/1.vhdx all/0.vhdx
 	refused 4 'is none' copy --chain all/2.vhdx nowhere
 	[ -z "$(find . -name '.vhdclone-*')" ] || fail "something is left behind"
+}
+
+# How much is under way at a time makes no difference to what is written.
+test_move_without_io_uring() {
+	local how
+	command -v strace >/dev/null || skip "no strace"
+	three
+	dd if=/dev/urandom of=raw.img bs=1M count=20 status=none
+	: >want
+	for how in ENOSYS EPERM ENOMEM variable; do
+		# The kernel has none, a container does not allow it, there is no room.
+		set -- -e "inject=io_uring_setup:error=$how"
+		[ $how != variable ] || set -- -E VHDCLONE_NO_IO_URING=1
+		ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -o trace \
+			-e trace=io_uring_setup,io_uring_enter,pwrite64 "$@" \
+			"$VHDCLONE" convert --type dynamic raw.img $how.vhdx
+		! grep -q io_uring_enter trace || fail "$how: it used io_uring"
+		vc 0 compare raw.img $how.vhdx
+	done
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -o trace -e trace=io_uring_enter \
+		"$VHDCLONE" convert --type dynamic raw.img ring.vhdx
+	grep -q io_uring_enter trace || skip "the host has no io_uring"
+	vc 0 compare raw.img ring.vhdx
+	export VHDCLONE_NO_IO_URING=1
+	vc 0 merge 2.vhdx
+	reads_as raw 1.vhdx 0.vhdx
+	vc 0 flatten 1.vhdx
+	reads_as raw 1.vhdx
+}
+
+# A write that was cut short goes on; one that fails says where.
+test_move_io_errors() {
+	local ring each=$TOP/tests/inject/each
+	make -s -C "$TOP/tests/inject" 2>/dev/null || skip "no inject.so"
+	dd if=/dev/urandom of=raw.img bs=1M count=9 status=none
+	export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0:verify_asan_link_order=0
+	cat >right <<-'END'
+		! ls -d .vhdclone-* 2>/dev/null || exit 1
+		[ "$INJECT_STATUS" != 0 ] || exec cmp raw.img new
+		[ "$INJECT_STATUS" = "$WANT" ] && [ "$(wc -l <said)" = 1 ] || exit 1
+		# All that can fail when it has its name is the flush of that.
+		[ ! -e new ] || cmp raw.img new || exit 1
+		! grep 'write the block' said | grep -v '(offset [0-9]*):'
+	END
+	for ring in '' 1; do
+		[ -z "$ring" ] || export VHDCLONE_NO_IO_URING=1
+		WANT=none "$each" -m short -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail short; }
+		WANT=7 "$each" -m enospc+ -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail enospc; }
+		WANT=4 "$each" -m eio -s said -r 'rm -f new' -c 'sh ./right' -- \
+			"$VHDCLONE" convert --type raw raw.img new >each.log ||
+			{ cat each.log said; fail eio; }
+		! grep -q ' 0 runs' each.log || fail "no runs"
+	done
+}
+
+# shared(file): none of it has space of its own
+shared() {
+	filefrag -v "$1" >frag || fail "filefrag $1"
+	grep -q shared frag || { cat frag; fail "$1 shares nothing"; }
+}
+
+# Where the file system can, a copy takes no space; and where it cannot, no more than
+# its data.
+test_copy_reflink() {
+	need_root
+	command -v mkfs.xfs >/dev/null || skip "no mkfs.xfs"
+	truncate -s 400M xfs.img
+	mkfs.xfs -q -m reflink=1 xfs.img || skip "no reflinks in mkfs.xfs"
+	mkdir xfs other
+	mount -o loop xfs.img xfs 2>/dev/null || skip "cannot mount XFS"
+	( cd xfs && copy_reflink ) || { umount xfs; exit 1; }
+	umount xfs
+}
+
+copy_reflink() {
+	three
+	mkdir all
+	vc 0 copy --json 0.vhdx copy.vhdx
+	same "$(json 'j["copied"][0]["shared"]')" True
+	cmp 0.vhdx copy.vhdx
+	shared copy.vhdx
+	vc 0 copy --chain --json 2.vhdx all
+	same "$(json '[c["shared"] for c in j["copied"]]')" '[True, True, True]'
+	reads_as raw all/2.vhdx all/1.vhdx all/0.vhdx
+	shared all/1.vhdx
+	# Blocks alone, in a file that is another one.
+	vc 0 convert --type dynamic 0.vhdx new.vhdx
+	vc 0 compare 0.vhdx new.vhdx
+	shared new.vhdx
+	vc 0 flatten 2.vhdx
+	reads_as raw 2.vhdx
+	shared 2.vhdx
+	# To another file system.
+	vc 0 copy --json 0.vhdx ../other/0.vhdx
+	same "$(json 'j["copied"][0]["shared"]')" False
+	cmp 0.vhdx ../other/0.vhdx
+	truncate -s 8M ../other/sparse
+	vc 0 copy --json ../other/sparse sparse
+	same "$(json 'j["copied"][0]["shared"]')" False
+	same "$(stat -c '%s %b' sparse)" '8388608 0'
 }
 
 test_create_full() {

@@ -159,6 +159,68 @@ test_vhd_has_two_footers() {
 	same "$(json 'j[-1]["start"] + j[-1]["length"]')" 4194304
 }
 
+# found(pattern, field=value...): of a fresh chain, by check of its middle
+found_vhd() {
+	local pattern=$1
+	shift
+	vhd_chain dynamic
+	vhd_set middle.vhd "$@"
+	unchanged vc 2 check --no-chain middle.vhd
+	has "$pattern"
+	vc 2 check --json top.vhd
+	same "$(json 'j["exit-code"], j["corruptions"] > 0')" '(2, True)'
+}
+
+test_vhd_check() {
+	local type
+	for type in fixed dynamic; do
+		vhd_chain $type
+		unchanged vc 0 check top.vhd
+		has 'No errors found in 3 images'
+		vc 0 check --no-chain base.vhd
+	done
+	found_vhd 'error: footer: checksum is wrong.*its copy is used' footer.checksum=1
+	found_vhd 'copy of the footer: checksum is wrong.*the footer is used' copy.checksum=1
+	found_vhd 'footer and its copy differ' copy.features=77
+	found_vhd 'dynamic header: checksum' header.checksum=1
+	found_vhd 'BAT entry: block lies behind the end.*offset 1548, block 3 at sector 100000' \
+		'bat[3]=100000'
+	found_vhd 'block lies on another block' 'bat[3]=10'
+	found_vhd 'block lies on the header or the BAT' 'bat[3]=1'
+	# All of them are told, not only the first.
+	found_vhd 'block 5 at' 'bat[3]=100000' 'bat[5]=100000'
+	has 'block 3 at'
+	found_vhd 'block lies on a parent locator' 'bat[0]=4' 'bat[1]=0xffffffff' 'bat[10]=0xffffffff'
+	vhd_chain
+	"$VHD" build "{\"type\": \"differencing\", \"size\": 5243392, \"parent_id\": \"$VHD_A\"}" \
+		nameless.vhd
+	vc 2 check --no-chain nameless.vhd
+	has 'no path that can be read'
+	vc 2 check middle.vhd --base top.vhd
+	raw raw.img 1M
+	refused 63 'not a VHDX or VHD' check raw.img
+	unchanged refused 63 'not repaired' check --repair middle.vhd
+	# As layers of a clone.
+	vhd_chain dynamic
+	vc 0 create base.vhd clone.vhdx
+	vhd_set base.vhd copy.checksum=1
+	vc 0 check --no-chain clone.vhdx
+}
+
+# The footers of the first writers had 511 bytes.
+test_vhd_short_footer() {
+	local type
+	for type in fixed dynamic; do
+		vhd_chain $type
+		"$VHD" merge want base.vhd
+		truncate -s -1 base.vhd
+		vc 0 info --json base.vhd
+		same "$(json 'j["format"], j["type"], j["footer-damaged"]')" "('vhd', '$type', False)"
+		vc 0 compare --strict base.vhd want
+		vc 0 check base.vhd
+	done
+}
+
 test_vhd_as_base() {
 	vhd_chain
 	vc 0 create base.vhd clone.vhdx

@@ -61,19 +61,23 @@ static void vc_sample_mask(u8 *buf, u64 offset, const u8 *mask, unsigned int sam
 	}
 }
 
-int vc_fingerprint_masked(const struct vc_file *file, const u8 *mask, char *text,
+int vc_fingerprint_masked(const struct vc_file *file, u64 size, const u8 *mask, char *text,
 			  struct vc_err *err)
 {
-	struct vc_sums sums = { 0xcbf29ce484222325ULL, file->size };
-	size_t len = file->size < VC_SAMPLE ? file->size : VC_SAMPLE;
-	u8 buf[VC_SAMPLE] = { };
+	struct vc_sums sums = { 0xcbf29ce484222325ULL, size };
+	u8 buf[VC_SAMPLE];
 	unsigned int i;
 	u64 offset;
+	u64 there;
 	int ret;
 
 	for (i = 0; i < VC_SAMPLES; i++) {
-		offset = vc_sample_offset(file->size, i);
-		ret = vc_file_read(file, "base", offset, buf, len, err);
+		offset = vc_sample_offset(size, i);
+		there = offset < file->size ? file->size - offset : 0;
+		if (there > VC_SAMPLE)
+			there = VC_SAMPLE;
+		memset(buf, 0, sizeof(buf));
+		ret = vc_file_read(file, "base", offset, buf, there, err);
 		if (ret)
 			return ret;
 		if (mask)
@@ -86,7 +90,7 @@ int vc_fingerprint_masked(const struct vc_file *file, const u8 *mask, char *text
 
 int vc_fingerprint(const struct vc_file *file, char *text, struct vc_err *err)
 {
-	return vc_fingerprint_masked(file, NULL, text, err);
+	return vc_fingerprint_masked(file, file->size, NULL, text, err);
 }
 
 /* ---- identity -------------------------------------------------------------------- */
@@ -111,7 +115,7 @@ static int vc_check_merge(const struct vc_image *child, const struct vc_image *p
 			return 0;
 		mask[i] = byte;
 	}
-	ret = vc_fingerprint_masked(&parent->file, mask, found, err);
+	ret = vc_fingerprint_masked(&parent->file, parent->file.size, mask, found, err);
 	*same = !ret && !strcmp(found, expected);
 	return ret;
 }
@@ -134,14 +138,16 @@ static int vc_check_raw_parent(const struct vc_image *child, const struct vc_ima
 	if (*end || end == size)
 		return vc_error(err, EINVAL, child->file.path,
 				"parent locator: the size of the base is no number");
+	/* A merge may have made it larger. */
+	ret = vc_check_merge(child, parent, &merging, err);
+	if (ret || merging)
+		return ret;
 	if (bytes != parent->size)
 		return vc_error(err, ESTALE, child->file.path,
 				"%s is not the base of this clone: it has %llu bytes, the base had %llu",
 				parent->file.path, parent->size, bytes);
-	ret = vc_check_merge(child, parent, &merging, err);
-	if (!ret && !merging)
-		ret = vc_fingerprint(&parent->file, found, err);
-	if (ret || merging)
+	ret = vc_fingerprint(&parent->file, found, err);
+	if (ret)
 		return ret;
 	if (strcmp(found, fingerprint))
 		return vc_error(err, ESTALE, child->file.path,

@@ -113,12 +113,13 @@ int vc_fingerprint(const struct vc_file *file, char *text, struct vc_err *err);
 /*
  * The same without some of the sampled sectors: @mask has a bit for each, lowest first,
  * in the order of vc_fingerprint_sector(), which gives the number on the disk of the
- * @i-th one.  The samples lie anywhere, so that 4 KiB may touch 9 sectors.
+ * @i-th one.  The samples lie anywhere, so that 4 KiB may touch 9 sectors.  As if the
+ * file had @size bytes, at least as many as it has: those that it has not are zeros.
  */
 #define VC_SAMPLE_SECTORS	9U
 #define VC_FINGERPRINT_SECTORS	(66U * VC_SAMPLE_SECTORS)
 #define VC_FINGERPRINT_MASK	((VC_FINGERPRINT_SECTORS + 7) / 8)
-int vc_fingerprint_masked(const struct vc_file *file, const u8 *mask, char *text,
+int vc_fingerprint_masked(const struct vc_file *file, u64 size, const u8 *mask, char *text,
 			  struct vc_err *err);
 u64 vc_fingerprint_sector(u64 size, unsigned int i);
 

@@ -36,6 +36,7 @@ const char *vc_finding_name(enum vc_finding_kind kind)
 		[VC_FOUND_BITS] = "bits",
 		[VC_FOUND_STALE_BITS] = "stale-bits",
 		[VC_FOUND_LEAK] = "leak",
+		[VC_FOUND_FOOTER] = "footer",
 	};
 
 	return names[kind];

@@ -26,6 +26,7 @@ enum vc_finding_kind {
 	VC_FOUND_BITS,		/* what bits and states tell each other; @number: block */
 	VC_FOUND_STALE_BITS,	/* @number: chunk */
 	VC_FOUND_LEAK,		/* @offset, @length */
+	VC_FOUND_FOOTER,	/* of a VHD, or its copy */
 };
 
 /* The kind's name in JSON. */
@@ -79,5 +80,8 @@ struct vc_check {
  */
 int vc_check_image(const struct vc_image *image, struct vc_check *check,
 		   struct vc_err *err);
+
+/* The same for a VHD: footers, parent locators, BAT.  Of @check, @fn and @data count. */
+int vc_check_vhd(const struct vc_image *image, struct vc_check *check, struct vc_err *err);
 
 #endif /* VC_CHECK_H */

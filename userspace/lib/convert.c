@@ -153,6 +153,7 @@ static int vc_convert_vhdx(struct vc_conversion *conv, struct vc_err *err)
 		return ret;
 	ret = vc_edit_begin(&edit, image, err);
 	if (!ret) {
+		vc_edit_stay_sparse(edit);
 		vc_vhdx_target_init(&to, image, edit);
 		to.new = true;
 		ret = vc_convert_copy(conv, &to.target, err);

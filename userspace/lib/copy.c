@@ -4,82 +4,55 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "copy.h"
+#include "queue.h"
 
 #define VC_BCACHEFS_MAGIC 0xca451a4eU
 
-#define VC_WORKERS	4U
+#define VC_SLOTS	4U
 #define VC_GRAIN	4096U		/* runs of zeros shorter than this are written */
 
+enum vc_slot_state {
+	VC_SLOT_FREE,			/* what was here may yet be written back */
+	VC_SLOT_READ,
+	VC_SLOT_WRITE,
+};
+
 /*
- * What is known of a layer's file: a hole from @from to @data, and data from there to
- * @end.  It is asked once for each run of both: some file systems look at every page.
+ * A piece on its way: it is read, looked at, given a place, and written there.
+ *
+ * @io: its reads, then its writes; @nr_left of them are not complete
+ * @placed: it has its place, or is to have none
+ * @ended: there are no more pieces
  */
-struct vc_hole {
-	u64 from;
-	u64 data;
-	u64 end;
-	bool none;			/* the file cannot tell */
+struct vc_slot {
+	enum vc_slot_state state;
+	struct vc_piece piece;
+	u8 *buf;
+	struct vc_io *io;
+	unsigned int room;
+	unsigned int nr_left;
+	bool placed;
+	bool failed;
+	bool ended;
 };
 
 struct vc_copier {
 	struct vc_copy *copy;
-	pthread_mutex_t lock;
+	struct vc_queue *queue;
 	u64 at;				/* the disk up to here was handed out */
 	int ret;			/* of the first that failed */
 	struct vc_err *err;
 	bool no_reflink;
-	struct vc_hole hole[VHDCLONE_MAX_LAYERS];
+	struct vc_slot slot[VC_SLOTS];
 };
 
 /* ---- what there is to copy ------------------------------------------------------ */
-
-/*
- * Holes of the file are zeros, and need not be read.  An extent of data is cut where
- * a hole begins or ends.
- */
-static void vc_copier_holes(struct vc_copier *copier, struct vc_extent *extent)
-{
-	const struct vc_image *image = copier->copy->chain->layer[extent->layer];
-	struct vc_hole *hole = &copier->hole[extent->layer];
-	u64 end = extent->place + extent->length;
-	off_t found;
-
-	/* A log replayed in memory may have data anywhere. */
-	if (image->overlay || hole->none)
-		return;
-	if (extent->place < hole->from || extent->place >= hole->end) {
-		hole->from = extent->place;
-		found = lseek(image->file.fd, extent->place, SEEK_DATA);
-		if (found < 0 && errno != ENXIO) {
-			hole->none = true;
-			return;
-		}
-		hole->data = found < 0 ? ~0ULL : (u64)found;
-		hole->end = hole->data;
-		if (found >= 0) {
-			found = lseek(image->file.fd, found, SEEK_HOLE);
-			if (found > 0)
-				hole->end = found;
-		}
-	}
-	if (extent->place < hole->data) {
-		if (hole->data < end)
-			end = hole->data & ~511ULL;
-		if (end > extent->place) {
-			extent->length = end - extent->place;
-			extent->kind = VC_EXTENT_ZERO;
-		}
-	} else if (hole->end < end && (hole->end & ~511ULL) > extent->place) {
-		extent->length = (hole->end & ~511ULL) - extent->place;
-	}
-}
 
 static int vc_copier_extent(struct vc_copier *copier, u64 offset, u64 max,
 			    struct vc_extent *extent, struct vc_err *err)
@@ -96,8 +69,6 @@ static int vc_copier_extent(struct vc_copier *copier, u64 offset, u64 max,
 		else if (extent->kind == VC_EXTENT_ABSENT)
 			extent->kind = VC_EXTENT_ZERO;
 	}
-	if (extent->kind == VC_EXTENT_DATA)
-		vc_copier_holes(copier, extent);
 	return 0;
 }
 
@@ -234,95 +205,135 @@ static bool vc_is_zero(const u8 *buf, size_t len)
 	return !len || (!buf[0] && !memcmp(buf, buf + 1, len - 1));
 }
 
-static int vc_piece_read(struct vc_copier *copier, struct vc_piece *piece, u8 *buf,
-			 struct vc_err *err)
+/* Room for all that one piece can need. */
+static int vc_slot_room(struct vc_slot *slot, unsigned int nr, struct vc_err *err)
 {
+	struct vc_io *io;
+
+	if (nr <= slot->room)
+		return 0;
+	io = realloc(slot->io, nr * sizeof(*io));
+	if (!io)
+		return vc_error_nomem(err);
+	slot->io = io;
+	slot->room = nr;
+	return 0;
+}
+
+static void vc_slot_add(struct vc_copier *copier, struct vc_slot *slot, enum vc_io_kind kind,
+			const struct vc_file *file, u64 offset, u8 *buf, u32 len)
+{
+	struct vc_io *io = &slot->io[slot->nr_left++];
+
+	*io = (struct vc_io) {
+		.kind = kind,
+		.file = file,
+		.what = "block",
+		.offset = offset,
+		.len = len,
+		.buf = buf,
+		.owner = slot,
+	};
+	vc_queue_add(copier->queue, io);
+}
+
+static int vc_slot_read(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
+{
+	const struct vc_piece *piece = &slot->piece;
 	const struct vc_image *image;
 	const struct vc_extent *e;
 	u64 there;
 	u8 *to;
 	int ret;
 
-	for (e = piece->extent; e < piece->extent + piece->nr; e++) {
+	ret = vc_slot_room(slot, piece->nr, err);
+	for (e = piece->extent; e < piece->extent + piece->nr && !ret; e++) {
 		if (e->kind == VC_EXTENT_ABSENT)
 			continue;
-		to = buf + (e->offset - piece->offset);
+		to = slot->buf + (e->offset - piece->offset);
 		there = 0;
 		if (e->kind == VC_EXTENT_DATA) {
 			image = copier->copy->chain->layer[e->layer];
 			there = e->length;
 			if (there > image->size - e->place)
 				there = image->size - e->place;
-			ret = vc_image_read(image, "block", e->place, to, there, err);
-			if (ret)
-				return ret;
-			piece->zero = piece->zero && vc_is_zero(to, there);
+			/* Some of it may be in a log that was replayed in memory. */
+			if (image->overlay)
+				ret = vc_image_read(image, "block", e->place, to, there, err);
+			else
+				vc_slot_add(copier, slot, VC_IO_READ, &image->file, e->place, to,
+					    there);
 		}
 		memset(to + there, 0, e->length - there);
 	}
-	return 0;
+	return ret;
+}
+
+static void vc_slot_look(struct vc_slot *slot)
+{
+	struct vc_piece *piece = &slot->piece;
+	const struct vc_extent *e;
+
+	for (e = piece->extent; e < piece->extent + piece->nr && piece->zero; e++)
+		if (e->kind == VC_EXTENT_DATA)
+			piece->zero = vc_is_zero(slot->buf + (e->offset - piece->offset),
+						 e->length);
+}
+
+static void vc_slot_write_part(struct vc_copier *copier, struct vc_slot *slot, u64 from,
+			       u64 end)
+{
+	if (end > from)
+		vc_slot_add(copier, slot, VC_IO_WRITE, copier->copy->target->file,
+			    slot->piece.place + from, slot->buf + from, end - from);
 }
 
 /* All of it but the zeros. */
-static int vc_write_sparse(const struct vc_file *file, u64 at, const u8 *buf, u64 len,
-			   struct vc_err *err)
+static void vc_slot_write_sparse(struct vc_copier *copier, struct vc_slot *slot, u64 from,
+				 u64 end)
 {
-	u64 start = 0;
-	u64 i = 0;
+	u64 at;
 	u64 n;
-	int ret;
 
-	while (start < len) {
-		/* [start, i) has data. */
-		n = VC_GRAIN - (at + i) % VC_GRAIN;
-		if (n > len - i)
-			n = len - i;
-		if (n && !vc_is_zero(buf + i, n)) {
-			i += n;
-			continue;
+	/* [from, at) has data. */
+	for (at = from; at < end; at += n) {
+		n = VC_GRAIN - (slot->piece.place + at) % VC_GRAIN;
+		if (n > end - at)
+			n = end - at;
+		if (vc_is_zero(slot->buf + at, n)) {
+			vc_slot_write_part(copier, slot, from, at);
+			from = at + n;
 		}
-		if (i > start) {
-			ret = vc_file_write(file, "block", at + start, buf + start, i - start,
-					    err);
-			if (ret)
-				return ret;
-		}
-		i += n;
-		start = i;
 	}
-	return 0;
+	vc_slot_write_part(copier, slot, from, end);
 }
 
-static int vc_piece_write(struct vc_copier *copier, const struct vc_piece *piece,
-			  const u8 *buf, struct vc_err *err)
+static int vc_slot_write(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
 {
-	const struct vc_file *file = copier->copy->target->file;
-	u64 from = 0;
+	const struct vc_piece *piece = &slot->piece;
+	const struct vc_extent *e;
 	unsigned int i;
+	u64 from = 0;
 	u64 end = 0;
-	int ret = 0;
+	int ret;
 
+	/* Each of them ends at something that is not written. */
+	ret = vc_slot_room(slot, piece->nr + piece->length / VC_GRAIN + 2, err);
 	/* Neighbours in one write. */
 	for (i = 0; i <= piece->nr && !ret; i++) {
-		const struct vc_extent *e = &piece->extent[i];
-
+		e = &piece->extent[i];
 		if (i < piece->nr && e->kind != VC_EXTENT_ABSENT) {
 			end = e->offset + e->length - piece->offset;
 			continue;
 		}
-		if (end > from && piece->clean)
-			ret = vc_write_sparse(file, piece->place + from, buf + from, end - from,
-					      err);
-		else if (end > from)
-			ret = vc_file_write(file, "block", piece->place + from, buf + from,
-					    end - from, err);
+		if (piece->clean)
+			vc_slot_write_sparse(copier, slot, from, end);
+		else
+			vc_slot_write_part(copier, slot, from, end);
 		if (i < piece->nr)
 			from = e->offset + e->length - piece->offset;
 		end = from;
 	}
-	/* It has to get to the disk: let that begin now. */
-	if (!ret)
-		sync_file_range(file->fd, piece->place, piece->length, SYNC_FILE_RANGE_WRITE);
 	return ret;
 }
 
@@ -367,90 +378,134 @@ static u64 vc_piece_data(const struct vc_piece *piece)
 	return bytes;
 }
 
-static int vc_copier_put(struct vc_copier *copier, struct vc_piece *piece,
-			 struct vc_err *err)
-{
-	struct vc_target *target = copier->copy->target;
-	int ret;
-
-	piece->place = VC_NOWHERE;
-	piece->clean = false;
-	pthread_mutex_lock(&copier->lock);
-	ret = target->put(target, piece, err);
-	pthread_mutex_unlock(&copier->lock);
-	return ret;
-}
-
-static int vc_copier_copy(struct vc_copier *copier, struct vc_piece *piece, u8 *buf,
-			  struct vc_err *err)
-{
-	bool shareable = vc_piece_shareable(copier, piece);
-	int ret = 0;
-
-	if (shareable) {
-		piece->zero = false;
-		ret = vc_copier_put(copier, piece, err);
-		if (ret || vc_piece_reflink(copier, piece))
-			return ret;
-		/* It has its place already. */
-		ret = vc_piece_read(copier, piece, buf, err);
-	} else {
-		ret = vc_piece_read(copier, piece, buf, err);
-		if (!ret)
-			ret = vc_copier_put(copier, piece, err);
-	}
-	if (!ret && piece->place != VC_NOWHERE)
-		ret = vc_piece_write(copier, piece, buf, err);
-	return ret;
-}
-
 /* ---- all of them ---------------------------------------------------------------- */
 
-/* Under the lock: finish the one piece, take the next. */
-static bool vc_copier_turn(struct vc_copier *copier, struct vc_piece *piece, int ret,
-			   struct vc_err *err)
+static int vc_slot_put(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
 {
-	struct vc_copy *copy = copier->copy;
-	u64 bytes;
+	struct vc_target *target = copier->copy->target;
 
-	pthread_mutex_lock(&copier->lock);
-	if (!ret && piece->length) {
-		bytes = vc_piece_data(piece);
-		copy->bytes += bytes;
-		if (copy->target->done && piece->place != VC_NOWHERE)
-			ret = copy->target->done(copy->target, piece, err);
-		if (!ret)
-			ret = vc_progress_step(copy->progress, bytes);
-	}
-	/* After an error nobody takes another. */
-	if (!ret && !copier->ret)
-		ret = vc_copier_next(copier, piece, err);
-	if (ret && !copier->ret) {
-		copier->ret = ret;
-		if (ret == -EINTR)
-			vc_error(err, EINTR, NULL, "interrupted");
-		*copier->err = *err;
-	}
-	ret = copier->ret;
-	pthread_mutex_unlock(&copier->lock);
-	return !ret && piece->length;
+	slot->placed = true;
+	return target->put(target, &slot->piece, err);
 }
 
-static void *vc_copier_work(void *data)
+static int vc_slot_begin(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
 {
-	struct vc_copier *copier = data;
-	struct vc_piece piece = { };
-	struct vc_err err = { };
-	u8 *buf = NULL;
+	struct vc_piece *piece = &slot->piece;
+	int ret;
+
+	ret = vc_copier_next(copier, piece, err);
+	if (ret || !piece->length)
+		return ret;
+	piece->place = VC_NOWHERE;
+	piece->clean = false;
+	slot->placed = false;
+	if (vc_piece_shareable(copier, piece)) {
+		piece->zero = false;
+		ret = vc_slot_put(copier, slot, err);
+		if (ret)
+			return ret;
+		if (vc_piece_reflink(copier, piece)) {
+			slot->state = VC_SLOT_WRITE;
+			return 0;
+		}
+	}
+	slot->state = VC_SLOT_READ;
+	return vc_slot_read(copier, slot, err);
+}
+
+static int vc_slot_finish(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
+{
+	struct vc_copy *copy = copier->copy;
+	struct vc_piece *piece = &slot->piece;
+	u64 bytes = vc_piece_data(piece);
 	int ret = 0;
 
-	if (posix_memalign((void **)&buf, VHDX_PAGE_SIZE, VC_PIECE))
-		ret = vc_error_nomem(&err);
-	while (vc_copier_turn(copier, &piece, ret, &err))
-		ret = vc_copier_copy(copier, &piece, buf, &err);
-	free(buf);
-	free(piece.extent);
-	return NULL;
+	slot->state = VC_SLOT_FREE;
+	copy->bytes += bytes;
+	if (piece->place != VC_NOWHERE && copy->target->done)
+		ret = copy->target->done(copy->target, piece, err);
+	if (!ret && piece->place != VC_NOWHERE) {
+		/* It has to get to the disk: let that begin now. */
+		ret = vc_slot_room(slot, 1, err);
+		if (!ret)
+			vc_slot_add(copier, slot, VC_IO_WRITEBACK, copy->target->file,
+				    piece->place, NULL, piece->length);
+	}
+	return ret ? ret : vc_progress_step(copy->progress, bytes);
+}
+
+/* What comes next, when nothing of the last is under way any more. */
+static int vc_slot_step(struct vc_copier *copier, struct vc_slot *slot, struct vc_err *err)
+{
+	int ret = 0;
+
+	switch (slot->state) {
+	case VC_SLOT_FREE:
+		return vc_slot_begin(copier, slot, err);
+	case VC_SLOT_READ:
+		slot->state = VC_SLOT_WRITE;
+		if (!slot->placed) {
+			vc_slot_look(slot);
+			ret = vc_slot_put(copier, slot, err);
+		}
+		if (ret || slot->piece.place == VC_NOWHERE)
+			return ret;
+		return vc_slot_write(copier, slot, err);
+	default:
+		return vc_slot_finish(copier, slot, err);
+	}
+}
+
+/* The first error is the one to tell. */
+static void vc_copier_fail(struct vc_copier *copier, int ret, struct vc_err *err)
+{
+	if (copier->ret)
+		return;
+	copier->ret = ret;
+	if (ret == -EINTR)
+		vc_error(err, EINTR, NULL, "interrupted");
+	*copier->err = *err;
+}
+
+/*
+ * As far as it gets without waiting.  After an error no piece is begun, but those under
+ * way are finished.
+ */
+static void vc_slot_run(struct vc_copier *copier, struct vc_slot *slot)
+{
+	struct vc_err err;
+	int ret;
+
+	while (!slot->nr_left && !slot->failed && !slot->ended) {
+		if (slot->state == VC_SLOT_FREE && copier->ret)
+			return;
+		ret = vc_slot_step(copier, slot, &err);
+		slot->ended = !slot->piece.length;
+		slot->failed = ret;
+		if (ret)
+			vc_copier_fail(copier, ret, &err);
+	}
+}
+
+/* One that is complete; false: there are no more. */
+static bool vc_copier_wait(struct vc_copier *copier)
+{
+	struct vc_slot *slot;
+	struct vc_err err;
+	struct vc_io *io;
+	int ret;
+
+	ret = vc_queue_wait(copier->queue, &io, &err);
+	if (ret)
+		vc_copier_fail(copier, ret, &err);
+	if (!io)
+		return false;
+	slot = io->owner;
+	slot->nr_left--;
+	if (ret)
+		slot->failed = true;
+	vc_slot_run(copier, slot);
+	return true;
 }
 
 /* Ask first: a piece that was given a place in vain is not looked through for zeros. */
@@ -468,20 +523,31 @@ int vc_copy_run(struct vc_copy *copy, struct vc_err *err)
 {
 	struct vc_copier copier = {
 		.copy = copy,
-		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.err = err,
 		.no_reflink = !vc_can_reflink(copy->target->file),
 	};
-	pthread_t thread[VC_WORKERS - 1];
-	unsigned int nr = 0;
+	struct vc_slot *slot;
 
 	copy->bytes = 0;
-	while (nr < ARRAY_SIZE(thread) &&
-	       !pthread_create(&thread[nr], NULL, vc_copier_work, &copier))
-		nr++;
-	/* This one works too; there may be no others. */
-	vc_copier_work(&copier);
-	while (nr)
-		pthread_join(thread[--nr], NULL);
+	if (vc_queue_open(&copier.queue, err))
+		return -ENOMEM;
+	for (slot = copier.slot; slot < copier.slot + VC_SLOTS; slot++) {
+		if (posix_memalign((void **)&slot->buf, VHDX_PAGE_SIZE, VC_PIECE)) {
+			copier.ret = vc_error_nomem(err);
+			break;
+		}
+		vc_slot_run(&copier, slot);
+		/* Where one is read after the other, one buffer does. */
+		if (!vc_queue_is_parallel(copier.queue))
+			break;
+	}
+	while (vc_copier_wait(&copier))
+		;
+	vc_queue_close(copier.queue);
+	for (slot = copier.slot; slot < copier.slot + VC_SLOTS; slot++) {
+		free(slot->buf);
+		free(slot->io);
+		free(slot->piece.extent);
+	}
 	return copier.ret;
 }

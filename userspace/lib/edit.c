@@ -63,6 +63,7 @@ struct vc_edit {
 	struct vhdx_item_place place[VHDX_ITEM_COUNT];
 
 	bool touched;
+	bool sparse;
 	struct vhdx_guid data_guid;
 };
 
@@ -136,7 +137,7 @@ static int vc_edit_grow(struct vc_edit *edit, u64 nr_mib, struct vc_err *err)
 		return vc_error(err, EFBIG, file->path, "%llu MiB are more than a VHDX can have",
 				nr_mib);
 	ret = vc_map_room(edit, nr_mib, err);
-	if (!ret)
+	if (!ret && !edit->sparse)
 		ret = vc_file_zero(file, file->size, size - file->size, err);
 	/* File systems that can allocate without a new length: */
 	if (!ret)
@@ -166,6 +167,11 @@ int vc_edit_alloc(struct vc_edit *edit, u32 nr_mib, u64 *mib, struct vc_err *err
 	edit->hint_nr = nr_mib;
 	*mib = at;
 	return 0;
+}
+
+void vc_edit_stay_sparse(struct vc_edit *edit)
+{
+	edit->sparse = true;
 }
 
 bool vc_edit_is_new(const struct vc_edit *edit, u64 mib)
@@ -888,6 +894,18 @@ static void vc_edit_destroy(struct vc_edit *edit)
 	free(edit);
 }
 
+/* Space was taken, and nothing was changed that names it. */
+static int vc_edit_ungrow(struct vc_edit *edit, struct vc_err *err)
+{
+	struct vc_image *image = edit->image;
+	int ret = 0;
+
+	if (!image->file.is_block && image->file.size > edit->initial)
+		ret = vc_file_resize(&image->file, edit->initial, err);
+	image->size = image->file.size;
+	return ret;
+}
+
 int vc_edit_end(struct vc_edit *edit, struct vc_err *err)
 {
 	bool open;
@@ -905,6 +923,8 @@ int vc_edit_end(struct vc_edit *edit, struct vc_err *err)
 	ret = vc_log_stop(&edit->log, err);
 	if (!ret && open)
 		ret = vc_image_trim(edit->image, &cut, err);
+	else if (!ret)
+		ret = vc_edit_ungrow(edit, err);
 	vc_edit_destroy(edit);
 	return ret;
 }
@@ -920,8 +940,8 @@ void vc_edit_abort(struct vc_edit *edit)
 	if (!vc_log_stop(&edit->log, &ignored) && !torn) {
 		if (open)
 			vc_image_trim(image, &cut, &ignored);
-		else if (!image->file.is_block && image->file.size > edit->initial)
-			vc_file_resize(&image->file, edit->initial, &ignored);
+		else
+			vc_edit_ungrow(edit, &ignored);
 		image->size = image->file.size;
 	}
 	vc_edit_destroy(edit);

@@ -40,6 +40,9 @@ u64 vc_edit_bitmap_block(const struct vc_edit *edit, u32 chunk);
  */
 int vc_edit_alloc(struct vc_edit *edit, u32 nr_mib, u64 *mib, struct vc_err *err);
 
+/* What the file grows by is a hole: only what is written takes space, or finds none. */
+void vc_edit_stay_sparse(struct vc_edit *edit);
+
 /* Is this a place in a grown file? */
 bool vc_edit_is_new(const struct vc_edit *edit, u64 mib);
 

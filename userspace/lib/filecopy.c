@@ -3,30 +3,35 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "copy.h"
 #include "filecopy.h"
 
 #define VC_COPY_BYTES	(8 * VHDX_MIB)
 
-/* By hand, where the kernel does not. */
-static int vc_file_copy_bytes(const struct vc_file *from, struct vc_file *to, u64 at,
-			      size_t len, struct vc_err *err)
+/* By hand, where the kernel does not: as a raw image. */
+static int vc_file_copy_queue(const struct vc_file *from, struct vc_file *to,
+			      struct vc_progress *progress, struct vc_err *err)
 {
-	void *buf = malloc(len);
+	struct vc_image image = { .file = *from, .format = VC_FORMAT_RAW, .size = from->size };
+	struct vc_chain chain = { .nr = 1, .layer = { &image } };
+	struct vc_raw_target raw;
+	struct vc_copy copy = { .chain = &chain, .progress = progress };
 	int ret;
 
-	if (!buf)
-		return vc_error_nomem(err);
-	ret = vc_file_read(from, "file", at, buf, len, err);
-	if (!ret)
-		ret = vc_file_write(to, "copy", at, buf, len, err);
-	free(buf);
+	ret = vc_disk_open(&copy.disk, &chain, 0, 1, err);
+	if (ret)
+		return ret;
+	vc_raw_target_init(&raw, to, true);
+	copy.target = &raw.target;
+	ret = vc_copy_run(&copy, err);
+	vc_disk_close(copy.disk);
 	return ret;
 }
 
+/* Return: 1 if the kernel cannot. */
 static int vc_file_copy_piece(const struct vc_file *from, struct vc_file *to, u64 at,
 			      size_t len, struct vc_err *err)
 {
@@ -36,10 +41,10 @@ static int vc_file_copy_piece(const struct vc_file *from, struct vc_file *to, u6
 
 	while (len) {
 		n = copy_file_range(from->fd, &in, to->fd, &out, len, 0);
-		if (n <= 0 && (!n || errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP))
-			return vc_file_copy_bytes(from, to, in, len, err);
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (!n || (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)))
+			return 1;
 		if (n < 0)
 			return vc_error_sys(err, errno, to->path,
 					    "cannot copy (offset %llu)", (u64)in);
@@ -84,5 +89,8 @@ int vc_file_copy(const struct vc_file *from, struct vc_file *to,
 				ret = vc_error(err, EINTR, to->path, "interrupted");
 		}
 	}
+	/* It says so at the first of them. */
+	if (ret > 0)
+		ret = vc_file_copy_queue(from, to, progress, err);
 	return ret;
 }

@@ -8,6 +8,7 @@
 #include "guid.h"
 #include "log.h"
 #include "merge.h"
+#include "resize.h"
 
 int vc_chain_writable(struct vc_chain *chain, unsigned int layer, struct vc_err *err)
 {
@@ -97,21 +98,45 @@ static void vc_plan_extent(struct vc_planner *planner, const struct vc_extent *e
 	}
 }
 
+/* What it takes to make the base as large as what is merged into it. */
+static void vc_plan_grow(struct vc_planner *planner, const struct vc_image *base)
+{
+	u32 block;
+
+	if (8ULL * planner->geo->nr_entries > base->regions.bat.length)
+		planner->nr_new += vhdx_bat_region_bytes(planner->geo) >> VHDX_MIB_SHIFT;
+	if (!base->meta.leave_allocated || base->meta.has_parent)
+		return;
+	for (block = base->geo.nr_blocks; block < planner->geo->nr_blocks; block++) {
+		planner->placed[block] = 1;
+		planner->nr_new += vhdx_block_mib(planner->geo);
+	}
+}
+
 static int vc_plan_vhdx(const struct vc_image *base, struct vc_disk *disk,
 			struct vc_merge_plan *plan, struct vc_err *err)
 {
-	struct vc_planner planner = { .geo = &base->geo };
+	struct vhdx_geometry geo;
+	struct vc_planner planner = { .geo = &geo };
 	struct vc_usage usage = { };
+	struct vhdx_fault fault = { };
 	struct vc_extent extent;
 	u64 mib;
 	u64 at;
 	int ret;
 
-	planner.placed = calloc(base->geo.nr_blocks, 1);
-	planner.bitmap = calloc(base->geo.nr_chunks, 1);
+	if (vc_disk_size(disk) % base->geo.sector_size ||
+	    vhdx_geometry_init(&geo, vc_disk_size(disk), base->geo.block_size,
+			       base->geo.sector_size, base->geo.has_parent, &fault))
+		return vc_error(err, EINVAL, base->file.path,
+				"cannot have %llu bytes: merge with --to", vc_disk_size(disk));
+	planner.placed = calloc(geo.nr_blocks, 1);
+	planner.bitmap = calloc(geo.nr_chunks, 1);
 	ret = planner.placed && planner.bitmap ? 0 : vc_error_nomem(err);
 	if (!ret)
 		ret = vc_image_walk(base, &usage, vc_plan_entry, &planner, err);
+	if (!ret)
+		vc_plan_grow(&planner, base);
 	for (at = 0; !ret && at < vc_disk_size(disk); at += extent.length) {
 		ret = vc_disk_extent(disk, at, vc_disk_size(disk) - at, &extent, err);
 		if (!ret && extent.kind == VC_EXTENT_DATA)
@@ -143,6 +168,22 @@ static int vc_plan_raw(const struct vc_image *base, struct vc_merge_plan *plan,
 	return 0;
 }
 
+/* The base can be made as large as the disk, and nothing of it gets lost. */
+static int vc_plan_size(const struct vc_image *base, u64 size, struct vc_err *err)
+{
+	u64 old = vc_image_virtual_size(base);
+
+	if (size < old)
+		return vc_error(err, EINVAL, base->file.path,
+				"has a virtual size of %llu bytes, and what is merged into it only %llu: make that as large with 'vhdclone resize', or merge with --to",
+				old, size);
+	if (size > old && base->format == VC_FORMAT_RAW && base->file.is_block)
+		return vc_error(err, ENOSPC, base->file.path,
+				"the device has %llu bytes, %llu are needed: make it larger, or merge with --to",
+				old, size);
+	return 0;
+}
+
 static int vc_plan_space(const struct vc_image *base, struct vc_merge_plan *plan,
 			 struct vc_err *err)
 {
@@ -161,7 +202,6 @@ int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 {
 	const struct vc_image *image = chain->layer[base];
 	struct vc_copy copy = { .chain = chain };
-	u64 size = vc_image_virtual_size(image);
 	int ret;
 
 	*plan = (struct vc_merge_plan) { };
@@ -170,10 +210,8 @@ int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 		return vc_error(err, EOPNOTSUPP, image->file.path,
 				"a VHD cannot be merged into: merge with --to");
 	ret = vc_disk_open(&copy.disk, chain, 0, base, err);
-	if (!ret && vc_disk_size(copy.disk) != size)
-		ret = vc_error(err, EINVAL, image->file.path,
-			       "has a virtual size of %llu bytes, and what is merged into it %llu: merge with --to",
-			       size, vc_disk_size(copy.disk));
+	if (!ret)
+		ret = vc_plan_size(image, vc_disk_size(copy.disk), err);
 	if (!ret)
 		ret = vc_copy_measure(&copy, &plan->bytes, err);
 	if (!ret)
@@ -190,6 +228,7 @@ int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 
 struct vc_merge {
 	struct vc_chain *chain;
+	unsigned int layer;		/* the base */
 	struct vc_image *base;
 	struct vc_image *child;		/* the one above the base */
 	struct vc_edit *child_edit;
@@ -223,6 +262,27 @@ static int vc_merge_copy(struct vc_merge *merge, struct vc_target *target,
 	return vc_copy_run(&merge->copy, err);
 }
 
+/* New space reads as zeros, as what lies behind the end of a parent does. */
+static int vc_merge_grow(struct vc_merge *merge, struct vc_edit **edit, struct vc_err *err)
+{
+	struct vc_resized resized;
+	struct vc_chain chain = { };
+	unsigned int i;
+	int ret;
+
+	/* One change at a time. */
+	ret = vc_edit_end(*edit, err);
+	*edit = NULL;
+	for (i = merge->layer; i < merge->chain->nr; i++)
+		chain.layer[chain.nr++] = merge->chain->layer[i];
+	if (!ret)
+		ret = vc_image_reload(merge->base, 0, err);
+	if (!ret)
+		ret = vc_resize(&chain, vc_disk_size(merge->copy.disk), VC_RESIZE_SAME_GUID,
+				&resized, err);
+	return ret ? ret : vc_edit_begin(edit, merge->base, err);
+}
+
 static int vc_merge_vhdx(struct vc_merge *merge, struct vc_err *err)
 {
 	struct vc_vhdx_target to;
@@ -242,6 +302,8 @@ static int vc_merge_vhdx(struct vc_merge *merge, struct vc_err *err)
 	}
 	if (!ret)
 		ret = vc_merge_linkage(merge, &guid, &vhdx_guid_zero, err);
+	if (!ret && vc_disk_size(merge->copy.disk) > merge->base->meta.virtual_size)
+		ret = vc_merge_grow(merge, &edit, err);
 	if (!ret) {
 		vc_vhdx_target_init(&to, merge->base, edit);
 		ret = vc_merge_copy(merge, &to.target, err);
@@ -249,9 +311,9 @@ static int vc_merge_vhdx(struct vc_merge *merge, struct vc_err *err)
 	if (!ret)
 		return vc_edit_end(edit, err);
 	/* What is done is done. */
-	if (ret == -EINTR)
+	if (edit && ret == -EINTR)
 		vc_edit_end(edit, &ignored);
-	else
+	else if (edit)
 		vc_edit_abort(edit);
 	return ret;
 }
@@ -259,7 +321,7 @@ static int vc_merge_vhdx(struct vc_merge *merge, struct vc_err *err)
 /* Which of the sampled sectors do the layers above have? */
 static int vc_merge_mask(struct vc_merge *merge, u8 *mask, struct vc_err *err)
 {
-	u64 size = merge->base->size;
+	u64 size = vc_disk_size(merge->copy.disk);
 	struct vc_extent extent;
 	unsigned int i;
 	u64 sector;
@@ -289,8 +351,10 @@ static int vc_merge_raw_begin(struct vc_merge *merge, struct vc_err *err)
 	int ret;
 
 	ret = vc_merge_mask(merge, mask, err);
+	/* With the size that the base will have: until then the old fingerprint counts. */
 	if (!ret)
-		ret = vc_fingerprint_masked(&merge->base->file, mask, fingerprint, err);
+		ret = vc_fingerprint_masked(&merge->base->file, vc_disk_size(merge->copy.disk),
+					    mask, fingerprint, err);
 	for (i = 0; i < sizeof(mask); i++)
 		snprintf(hex + 2 * i, 3, "%02x", mask[i]);
 	if (!ret)
@@ -308,13 +372,17 @@ static int vc_merge_raw_end(struct vc_merge *merge, struct vc_err *err)
 {
 	struct vc_locator *locator = merge->child->locator;
 	char fingerprint[VC_FINGERPRINT_TEXT];
+	char size[24];
 	int ret;
 
 	ret = vc_fingerprint(&merge->base->file, fingerprint, err);
+	snprintf(size, sizeof(size), "%llu", merge->base->file.size);
 	vc_locator_unset(locator, VC_KEY_MERGE_MASK);
 	vc_locator_unset(locator, VC_KEY_MERGE_FINGERPRINT);
 	if (!ret)
 		ret = vc_locator_set(locator, VC_KEY_FINGERPRINT, fingerprint, err);
+	if (!ret)
+		ret = vc_locator_set(locator, VC_KEY_SIZE, size, err);
 	if (!ret)
 		ret = vc_edit_set_locator(merge->child_edit, locator, err);
 	return ret;
@@ -322,16 +390,24 @@ static int vc_merge_raw_end(struct vc_merge *merge, struct vc_err *err)
 
 static int vc_merge_raw(struct vc_merge *merge, struct vc_err *err)
 {
+	struct vc_file *file = &merge->base->file;
 	struct vc_raw_target to;
 	int ret;
 
 	ret = vc_merge_raw_begin(merge, err);
+	/* Its length must not be the old one when its content is new. */
+	if (!ret && vc_disk_size(merge->copy.disk) > file->size) {
+		ret = vc_file_resize(file, vc_disk_size(merge->copy.disk), err);
+		if (!ret)
+			ret = vc_file_sync(file, err);
+		merge->base->size = file->size;
+	}
 	if (ret)
 		return ret;
-	vc_raw_target_init(&to, &merge->base->file, false);
+	vc_raw_target_init(&to, file, false);
 	ret = vc_merge_copy(merge, &to.target, err);
 	if (!ret)
-		ret = vc_file_sync(&merge->base->file, err);
+		ret = vc_file_sync(file, err);
 	/* Until then the child knows the base by what the merge does not write. */
 	if (!ret)
 		ret = vc_merge_raw_end(merge, err);
@@ -393,6 +469,7 @@ int vc_merge(struct vc_chain *chain, unsigned int base, struct vc_progress *prog
 			       plan->needed, plan->found);
 	if (ret)
 		return ret;
+	merge.layer = base;
 	merge.base = chain->layer[base];
 	merge.child = chain->layer[base - 1];
 	merge.copy.chain = chain;

@@ -353,8 +353,8 @@ static int vc_resize_prepare(struct vc_resizing *r, struct vc_resized *resized,
 	return ret ? ret : vc_resize_region_tables(r, err);
 }
 
-static int vc_resize_change(struct vc_resizing *r, struct vc_resized *resized,
-			    struct vc_err *err)
+static int vc_resize_change(struct vc_resizing *r, unsigned int flags,
+			    struct vc_resized *resized, struct vc_err *err)
 {
 	const struct vc_image *image = r->image;
 	__le64 size = cpu_to_le64(r->new.virtual_size);
@@ -374,7 +374,8 @@ static int vc_resize_change(struct vc_resizing *r, struct vc_resized *resized,
 		vc_change_drop(change);
 		return ret;
 	}
-	vc_change_data(change);
+	if (!(flags & VC_RESIZE_SAME_GUID))
+		vc_change_data(change);
 	return vc_change_commit(change, err);
 }
 
@@ -422,8 +423,8 @@ static int vc_resize_start(struct vc_resizing *r, const struct vc_chain *chain, 
 	return ret;
 }
 
-int vc_resize(struct vc_chain *chain, u64 size, bool cut_data, struct vc_resized *resized,
-	      struct vc_err *err)
+int vc_resize(struct vc_chain *chain, u64 size, unsigned int flags,
+	      struct vc_resized *resized, struct vc_err *err)
 {
 	struct vc_image *image = chain->layer[0];
 	u64 file_size = image->file.size;
@@ -436,10 +437,10 @@ int vc_resize(struct vc_chain *chain, u64 size, bool cut_data, struct vc_resized
 		.new_size = size,
 	};
 	ret = vc_resize_start(&r, chain, size, err);
-	if (!ret && size < resized->old_size && !cut_data)
+	if (!ret && size < resized->old_size && !(flags & VC_RESIZE_CUT_DATA))
 		ret = vc_resize_no_data(chain, size, err);
 	if (!ret && size != resized->old_size) {
-		ret = vc_resize_change(&r, resized, err);
+		ret = vc_resize_change(&r, flags, resized, err);
 		/* Nothing of it is there: what was added at the end need not be either. */
 		if (ret && !image->header.log_dirty && !image->file.is_block &&
 		    image->file.size > file_size)

@@ -8,16 +8,34 @@
 
 /* ---- the footer and its copy ------------------------------------------------- */
 
+/* Old writers left out the last byte, which is reserved. */
+static u32 vc_vhd_footer_length(const struct vc_image *image)
+{
+	return image->size % VHD_SECTOR == VHD_FOOTER_SIZE - 1 ? VHD_FOOTER_SIZE - 1 :
+								 VHD_FOOTER_SIZE;
+}
+
+int vc_vhd_read_footer(const struct vc_image *image, bool copy, struct vhd_footer *f,
+		       u64 *offset, struct vc_err *err)
+{
+	u32 length = copy ? VHD_FOOTER_SIZE : vc_vhd_footer_length(image);
+
+	*offset = copy ? 0 : (image->size - length) & ~(u64)(VHD_SECTOR - 1);
+	memset(f, 0, sizeof(*f));
+	return vc_file_read(&image->file, "footer", *offset, f, length, err);
+}
+
 /* Read one of them.  Return: 1 if it is there and right. */
-static int vc_vhd_footer(const struct vc_image *image, u64 offset,
+static int vc_vhd_footer(const struct vc_image *image, bool copy,
 			 struct vhd_footer_info *info, struct vhd_footer *f, bool *there,
 			 struct vc_err *err)
 {
 	struct vhdx_fault fault = { };
+	u64 offset;
 	int ret;
 
 	*there = false;
-	ret = vc_file_read(&image->file, "footer", offset, f, sizeof(*f), err);
+	ret = vc_vhd_read_footer(image, copy, f, &offset, err);
 	if (ret)
 		return ret;
 	*there = vhd_footer_is(f);
@@ -36,7 +54,6 @@ static int vc_vhd_footer(const struct vc_image *image, u64 offset,
 static int vc_vhd_footers(const struct vc_image *image, struct vc_vhd *vhd,
 			  struct vc_err *err)
 {
-	u64 end = (image->size - VHD_FOOTER_SIZE) & ~(u64)(VHD_SECTOR - 1);
 	struct vhd_footer_info copy_info = { };
 	struct vhd_footer footer;
 	struct vhd_footer copy;
@@ -46,12 +63,12 @@ static int vc_vhd_footers(const struct vc_image *image, struct vc_vhd *vhd,
 	int at_end;
 	int at_start;
 
-	at_end = vc_vhd_footer(image, end, &vhd->footer, &footer, &there, err);
+	at_end = vc_vhd_footer(image, false, &vhd->footer, &footer, &there, err);
 	/* What has a right checksum was meant so. */
 	if ((at_end < 0 && at_end != -EBADMSG) ||
 	    (at_end == 1 && vhd->footer.type == VHD_FIXED))
 		return at_end;
-	at_start = vc_vhd_footer(image, 0, &copy_info, &copy, &copy_there, &copy_err);
+	at_start = vc_vhd_footer(image, true, &copy_info, &copy, &copy_there, &copy_err);
 	if (at_end == 1) {
 		vhd->footer_damaged = at_start != 1 || memcmp(&footer, &copy, sizeof(copy));
 		return 1;
@@ -193,7 +210,7 @@ int vc_vhd_load(struct vc_image *image, struct vc_err *err)
 	struct vc_vhd *vhd;
 	int ret;
 
-	if (image->size < VHD_FOOTER_SIZE)
+	if (image->size < VHD_FOOTER_SIZE - 1)
 		return 0;
 	vhd = calloc(1, sizeof(*vhd));
 	if (!vhd)
@@ -216,7 +233,7 @@ int vc_vhd_load(struct vc_image *image, struct vc_err *err)
 		.virtual_disk_id = vhd->footer.unique_id,
 	};
 	if (vhd->footer.type == VHD_FIXED) {
-		if (vhd->footer.virtual_size > image->size - VHD_FOOTER_SIZE)
+		if (vhd->footer.virtual_size > image->size - vc_vhd_footer_length(image))
 			return vc_error(err, EINVAL, image->file.path,
 					"ends at %llu, but the disk has %llu bytes and a footer",
 					image->size, vhd->footer.virtual_size);

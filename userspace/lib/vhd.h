@@ -36,6 +36,17 @@ static inline bool vc_vhd_is_fixed(const struct vc_image *image)
 }
 
 /**
+ * vc_vhd_read_footer() - read the footer or its copy, unchecked
+ * @image: not necessarily a VHD
+ * @copy: the one at offset 0, that a fixed image has not
+ * @f: result
+ * @offset: result: where it lies
+ * @err: filled in on error
+ */
+int vc_vhd_read_footer(const struct vc_image *image, bool copy, struct vhd_footer *f,
+		       u64 *offset, struct vc_err *err);
+
+/**
  * vc_vhd_bat() - read and check the BAT
  * @image: dynamic or differencing
  * @places: result, to be freed: of each block, the sector of the file, or VHD_NO_BLOCK

@@ -144,18 +144,20 @@ static int check_chain(struct check_run *run, const struct vc_chain *chain,
 	int ret = 0;
 
 	for (i = 0; i < chain->nr && !ret; i++) {
-		if (chain->layer[i]->format != VC_FORMAT_VHDX)
+		if (chain->layer[i]->format == VC_FORMAT_RAW)
 			continue;
 		check.leaked = 0;
-		ret = vc_check_image(chain->layer[i], &check, err);
+		ret = chain->layer[i]->format == VC_FORMAT_VHD ?
+		      vc_check_vhd(chain->layer[i], &check, err) :
+		      vc_check_image(chain->layer[i], &check, err);
 		run->leaked += check.leaked;
 		run->nr_images++;
 	}
 	return ret;
 }
 
-/* A file that is no VHDX, or that was one? */
-static int check_not_vhdx(const struct vc_image *image, struct vc_err *err)
+/* A file that is no image, or that was one? */
+static int check_raw(const struct vc_image *image, struct vc_err *err)
 {
 	struct vhdx_header header;
 	struct vc_err ignored;
@@ -166,7 +168,7 @@ static int check_not_vhdx(const struct vc_image *image, struct vc_err *err)
 	    le32_to_cpu(header.checksum) == vhdx_checksum(&header, sizeof(header)))
 		return vc_error(err, EINVAL, image->file.path,
 				"file identifier: signature is wrong, but there is a valid header (offset 0)");
-	return vc_error(err, EOPNOTSUPP, image->file.path, "not a VHDX, cannot be checked");
+	return vc_error(err, EOPNOTSUPP, image->file.path, "not a VHDX or VHD, cannot be checked");
 }
 
 static int check_image(struct check_run *run, struct vc_err *err)
@@ -181,8 +183,8 @@ static int check_image(struct check_run *run, struct vc_err *err)
 	ret = vc_image_open(&top, run->args->path, options->image_flags, NULL, err);
 	if (ret)
 		return ret;
-	if (top->format != VC_FORMAT_VHDX) {
-		ret = check_not_vhdx(top, err);
+	if (top->format == VC_FORMAT_RAW) {
+		ret = check_raw(top, err);
 		vc_image_close(top);
 		return ret;
 	}
@@ -219,8 +221,13 @@ static int check_repair(const struct check_args *args, struct json_object *top,
 		.data = &before,
 		.undo_path = args->undo_file,
 	};
+	enum vc_format format;
+	struct stat st;
 	int ret;
 
+	if (!vc_image_peek(args->path, &format, &st) && format == VC_FORMAT_VHD)
+		return vc_error(err, EOPNOTSUPP, args->path,
+				"a VHD is checked, but not repaired: see 'vhdclone convert'");
 	ret = vc_repair_image(args->path, &repair, err);
 	if (top)
 		json_object_object_add(top, "repairs", before.findings);

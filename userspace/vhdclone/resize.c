@@ -61,7 +61,8 @@ static int resize_run(struct resize_args *args, struct vc_resized *resized,
 	/* It is over in a moment: then nothing is left half way. */
 	vc_signals_hold(&signals);
 	if (!ret)
-		ret = vc_resize(&chain, size, args->cut_data, resized, err);
+		ret = vc_resize(&chain, size, args->cut_data ? VC_RESIZE_CUT_DATA : 0, resized,
+				err);
 	vc_signals_release(&signals);
 	vc_chain_close(&chain);
 	return ret;
