@@ -253,7 +253,8 @@ int main(int argc, char **argv)
 	/* Who suspends a swap must not be in it. */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE))
 		die("mlockall: %s", strerror(errno));
-	watchdog_start(120);
+	/* In an emulated guest without memory one turn of this has taken minutes. */
+	watchdog_start(300);
 	rng_init(&r, seed, 0);
 	/* The time counts from when memory is short. */
 	for (time_t end = 0; !end || time(NULL) < end; usleep(50000)) {
