@@ -6,13 +6,17 @@
  *	faults disk [-s SEED] [-e EVERY] [-k KIND[:N]] [-v] SCENE TOOL
  *	faults memory [-s SEED] [-e EVERY] [-v] SCENE TOOL
  *	faults chance [-s SEED] [-n ROUNDS] [-v] SCENE TOOL
+ *	faults under [-s SEED] [-e EVERY] [-k KIND[:N]] [-v] SCENE TOOL
  *
  * disk:    the delta's disk (nbd.c) fails from its N-th I/O on, for each N and each kind
  *          of failure, and then loses what was not flushed, or does not.  A read may also
- *          come back wrong.
+ *          come back with a wrong bit.
  * memory:  the N-th allocation of the task that makes, resumes, writes, flushes, suspends
  *          fails, for each N (fail-nth: slab and pages).
  * chance:  one in so many allocations of everybody fails, and of I/Os to the delta.
+ * under:   a device between clone and disk (under.c) can't read one sector, or neither
+ *          read nor write it, for each kind of place in the image, from three moments on;
+ *          or is flaky in each of dm-flakey's ways, from each step on.
  *
  * In all of them:
  *
@@ -23,7 +27,15 @@
  *	  was flushed last, or anything that was written later;
  *	- then the module opens it, reads the same, writes on and closes it.
  *
- * The caller looks for leaks: all devices are gone at the end.
+ * A device that lies, by dropping what it took, or by other data than it was given, is
+ * another matter.  Headers, region tables and metadata have a checksum, or are in the table
+ * too: there the lie must be found.  For the BAT, sector bitmaps and data the format has no
+ * means: then nothing must hang, leak or end in trouble, and what was said to have failed
+ * must go on failing.
+ *
+ * In each mode memory is counted (leaks.c), and which of the target's duties have seen a
+ * failure.  The caller adds these up, and looks for leaks once more: all devices are gone
+ * at the end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,10 +53,20 @@
 #include <unistd.h>
 
 #include "image.h"
+#include "leaks.h"
 #include "nbd.h"
+#include "under.h"
 
-#define MAX_OPS		128
+#define MAX_OPS		256
+#define MANY_COMMITS	80	/* more than fit into the log */
 #define MAX_BYTES	(512 * 1024)
+
+/* What the target has to do, and may fail at. */
+enum duty { CTR, PRERESUME, MAP, COMMIT, APPLY, SUSPEND, REMOVE, NR_DUTIES };
+
+static const char * const duty_names[NR_DUTIES] = {
+	"ctr", "preresume", "map", "commit", "apply", "suspend", "remove",
+};
 
 struct op {
 	char kind;		/* w, d, z */
@@ -59,6 +81,7 @@ static struct {
 	const char *tool;
 	struct disk disk;
 	bool is_loop;
+	bool has_under;		/* a device in between */
 	char dev[32];
 	u8 *good;		/* the delta as it was built */
 	size_t size;
@@ -72,11 +95,17 @@ static struct {
 	unsigned int nr_ops;
 	bool active;
 	bool flush_failed;
+	bool lies;		/* the device does, and nobody can know */
+	bool refused;		/* the first resume failed */
+	bool long_life;		/* so many commits that the log has to be emptied */
+	enum duty now;
+	unsigned int seen[NR_DUTIES];	/* lives in which it has failed */
+	bool failed[NR_DUTIES];		/* in this one */
 	int fd;
 	u8 *buf;
 	struct rng rng;
 
-	unsigned int bad, runs, injected, recovered, ios;
+	unsigned int bad, runs, injected, recovered, lied, ios;
 	char trouble[256];
 } f;
 
@@ -112,10 +141,26 @@ static void note(const char *fmt, ...)
 	fflush(stdout);
 }
 
+/* What the target itself says has failed */
+static void notice(const char *text)
+{
+	note("%s", text);
+	if (strstr(text, "device-mapper: table: ") && !strstr(text, "preresume"))
+		f.failed[CTR] = true;
+	if (strstr(text, "not activated"))
+		f.failed[PRERESUME] = true;
+	if (strstr(text, "cannot write the log") || strstr(text, "cannot flush"))
+		f.failed[COMMIT] = true;
+	if (strstr(text, "cannot write metadata in place"))
+		f.failed[APPLY] = true;
+	if (strstr(text, "switching to fail") && (f.now == SUSPEND || f.now == REMOVE))
+		f.failed[f.now] = true;
+}
+
 static void kmsg_line(const char *text)
 {
 	if (strstr(text, "vhdclone: "))
-		note("%s", text);
+		notice(text);
 	if (kmsg_is_trouble(text) && !f.trouble[0])
 		snprintf(f.trouble, sizeof(f.trouble), "%s", text);
 }
@@ -174,6 +219,15 @@ static bool allowed(u64 sector, const u8 *data, bool crashed)
 	return p && (!memcmp(data, p, SECTOR) || (!p && !memcmp(data, zeros, SECTOR)));
 }
 
+/* Has it been told what it can't know to be wrong? */
+static bool is_lied_to(void)
+{
+	u64 metadata = f.layer[0].metadata, at = f.disk.lie;
+
+	return f.lies || (f.disk.sick == SICK_LIES && at >= MIB &&
+			  (at < metadata || at >= metadata + MIB));
+}
+
 static void check_reads(bool must)
 {
 	u64 at, end = f.layer[0].sectors;
@@ -187,7 +241,7 @@ static void check_reads(bool must)
 			continue;
 		}
 		for (u32 i = 0; i < n; i++)
-			if (!allowed(at + i, f.buf + i * SECTOR, false)) {
+			if (!allowed(at + i, f.buf + i * SECTOR, false) && !is_lied_to()) {
 				bad("sector %llu reads as it must not",
 				    (unsigned long long)at + i);
 				return;
@@ -197,19 +251,35 @@ static void check_reads(bool must)
 
 /* ---- the short life ---- */
 
-/* Called before and after each step; the "memory" test arms and disarms here. */
+/* Called before and after each step; the tests arm and disarm here. */
 static void (*before_step)(void);
 static void (*after_step)(void);
 
-#define STEP(call) ({					\
+static void step_begins(enum duty duty)
+{
+	/* What is said from here on is about this. */
+	kmsg_read(kmsg_line);
+	f.now = duty;
+	if (before_step)
+		before_step();
+}
+
+static void step_ends(bool failed)
+{
+	if (after_step)
+		after_step();
+	kmsg_read(kmsg_line);
+	if (failed && f.now == MAP)
+		f.failed[MAP] = true;
+}
+
+#define STEP(duty, call) ({				\
 	typeof(call) _r;				\
 	int _e;						\
-	if (before_step)				\
-		before_step();				\
+	step_begins(duty);				\
 	_r = (call);					\
 	_e = errno;					\
-	if (after_step)					\
-		after_step();				\
+	step_ends(_r < 0);				\
 	errno = _e;					\
 	_r;						\
 })
@@ -240,7 +310,7 @@ static void do_write(u32 sector, u32 count, bool fua)
 	*op = (struct op){ .kind = 'w', .sector = sector, .count = count };
 	for (u32 i = 0; i < count; i++)
 		stamp(f.buf + i * SECTOR, sector + i, f.nr_ops);
-	op->ok = STEP(pwritev2(f.fd, &iov, 1, (u64)sector * SECTOR, fua ? RWF_DSYNC : 0)) ==
+	op->ok = STEP(MAP, pwritev2(f.fd, &iov, 1, (u64)sector * SECTOR, fua ? RWF_DSYNC : 0)) ==
 		 (ssize_t)iov.iov_len;
 	f.nr_ops++;
 	note("write %u+%u%s: %s", sector, count, fua ? " fua" : "",
@@ -259,13 +329,13 @@ static void do_range(char kind, u32 sector, u32 count)
 	struct op *op = &f.op[f.nr_ops++];
 
 	*op = (struct op){ .kind = kind, .sector = sector, .count = count };
-	op->ok = !STEP(ioctl(f.fd, kind == 'd' ? BLKDISCARD : BLKZEROOUT, range));
+	op->ok = !STEP(MAP, ioctl(f.fd, kind == 'd' ? BLKDISCARD : BLKZEROOUT, range));
 	note("%c %u+%u: %s", kind, sector, count, op->ok ? "ok" : strerror(errno));
 }
 
 static bool resume(void)
 {
-	int r = STEP(dm_resume(name));
+	int r = STEP(PRERESUME, dm_resume(name));
 
 	note("resume: %s", r ? strerror(errno) : "ok");
 	f.active = !r;
@@ -285,7 +355,7 @@ static bool mode_is_fail(void)
 /* A clean image and all headers flushed is what a suspend leaves that went well. */
 static bool suspend_resume(void)
 {
-	if (STEP(dm_suspend(name)))
+	if (STEP(SUSPEND, dm_suspend(name)))
 		bad("suspend: %s", strerror(errno));
 	if (!resume())
 		return false;
@@ -306,51 +376,58 @@ static void life(void)
 	/* With its first table a device gets its queue, which is dm's to fail at. */
 	if (f.is_loop && dm_load(name, "0 8 error", false))
 		die("load: %s", strerror(errno));
-	r = STEP(dm_load(name, f.table, false));
+	f.refused = true;
+	r = STEP(CTR, dm_load(name, f.table, false));
 	note("load: %s", r ? strerror(errno) : "ok");
 	if (r || !resume())
 		goto out;
+	f.refused = false;
 	f.fd = dm_open(name, O_RDWR | O_DIRECT);
 	if (f.fd < 0) {
 		bad("open: %s", strerror(errno));
 		goto out;
 	}
-	STEP(pread(f.fd, f.buf, 64 * SECTOR, 0));
+	STEP(MAP, pread(f.fd, f.buf, 64 * SECTOR, 0));
 	do_write(8, 8, false);			/* a session; some of a partial block */
 	do_write(2 * block + 3, 40, false);	/* a new block */
-	flushed(!STEP(fdatasync(f.fd)), "flush");
+	flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush");
 	do_write(block + 5, 9, false);		/* a whole one */
 	do_write(3 * block - 4, 8, true);	/* two */
 	do_range('d', block, block);
 	do_range('z', 4 * block, block);
-	flushed(!STEP(dm_message(name, "commit", NULL, 0)), "commit");
+	flushed(!STEP(COMMIT, dm_message(name, "commit", NULL, 0)), "commit");
 	do_write(4 * block + 100, 16, false);	/* a block of zeros */
 	do_write(block + 7, 3, false);		/* released before */
-	flushed(!STEP(fdatasync(f.fd)), "flush");
+	flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush");
 	do_write(2 * block, 3, false);
 	do_write(5 * block, block, false);	/* becomes whole */
 	check_reads(false);
 	if (mode_is_fail()) {
-		flushed(!STEP(fdatasync(f.fd)), "flush in fail mode");
+		flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush in fail mode");
 		do_write(16, 8, false);
 		if (f.op[f.nr_ops - 1].ok)
 			bad("a write succeeded in fail mode");
-		flushed(!STEP(dm_message(name, "commit", NULL, 0)), "commit in fail mode");
+		flushed(!STEP(COMMIT, dm_message(name, "commit", NULL, 0)), "commit in fail mode");
 	}
 	if (!suspend_resume())
 		goto closed;
 	do_write(40, 8, false);
 	do_write(6 * block + 1, 8, true);
-	flushed(!STEP(fdatasync(f.fd)), "flush");
+	flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush");
 	do_range('d', 2 * block, block);
 	do_write(7 * block, 20, false);
+	for (unsigned int i = 0; f.long_life && i < MANY_COMMITS; i++) {
+		do_write(7 * block + 24 + i * 8, 4, false);
+		flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush");
+	}
 	check_reads(false);
 closed:
-	if (f.active && STEP(dm_suspend(name)))
+	/* Else that is up to the removal. */
+	if (f.active && (f.ticket & 2) && STEP(SUSPEND, dm_suspend(name)))
 		bad("suspend: %s", strerror(errno));
 	close(f.fd);
 out:
-	if (dm_remove(name))
+	if (STEP(REMOVE, dm_remove(name)) && dm_remove(name))
 		die("%s: remove: %s", f.what, strerror(errno));
 }
 
@@ -384,6 +461,12 @@ static void judge(u8 *image)
 	if (fd < 0 || write(fd, image, f.size) != (ssize_t)f.size)
 		die("%s: %s", path, strerror(errno));
 	r = run_tool("recover", path);
+	/* Of what is left the tool may say that it is wrong, and no more. */
+	if (is_lied_to() && (r == 0 || r == 4)) {
+		close(fd);
+		f.lied++;
+		return;
+	}
 	if (r) {
 		size_t n;
 		char *text = read_file("/dev/shm/tool.log", &n);
@@ -447,6 +530,9 @@ static void reopen(u8 *image)
 	judge(image);
 }
 
+/* A few lives must have been, so that all that is kept is there. */
+#define LIVES_BEFORE	4
+
 /* One run: set up, live, judge.  @again: and the module has another look. */
 static void run(bool again)
 {
@@ -454,15 +540,19 @@ static void run(bool again)
 
 	if (!left)
 		left = malloc(f.size);
-	f.runs++;
+	if (f.runs++ == LIVES_BEFORE)
+		leaks_begin();
 	f.ticket++;
 	watchdog_feed("%s", f.what);
 	note("%s", f.what);
 	memcpy(f.shown, f.good, f.size);
+	memset(f.failed, 0, sizeof(f.failed));
 	life();
 	f.ios = f.disk.count;
 	before_step = NULL;
 	after_step = NULL;
+	if (f.has_under)
+		under_is_well();
 	if (f.is_loop || f.disk.sick == SICK_NOT || !(f.ticket & 1)) {
 		memcpy(left, f.disk.data, f.size);
 	} else {
@@ -470,8 +560,12 @@ static void run(bool again)
 		memcpy(left, f.disk.stable, f.size);
 	}
 	f.injected += f.disk.failed > 0;
-	f.disk.sick = SICK_NOT;
+	for (int i = 0; i < NR_DUTIES; i++)
+		f.seen[i] += f.failed[i];
 	judge(left);
+	again &= !is_lied_to();
+	f.disk.sick = SICK_NOT;
+	f.lies = false;
 	if (again)
 		reopen(left);
 	kmsg_read(kmsg_line);
@@ -485,7 +579,8 @@ static void run(bool again)
 
 static void disk_run(enum sick kind, u32 from)
 {
-	snprintf(f.what, sizeof(f.what), "%s:%u", sick_names[kind], from);
+	snprintf(f.what, sizeof(f.what), "%s%s:%u", f.long_life ? "long-" : "", sick_names[kind],
+		 from);
 	set_disk(f.good);
 	rng_init(&f.disk.rng, f.seed, kind * 100000 + from);
 	f.ticket = kind * 100000 + from;
@@ -494,37 +589,62 @@ static void disk_run(enum sick kind, u32 from)
 	run(from % 4 == 0);
 }
 
-static void faults_disk(u32 every, const char *only)
+/* How many I/Os has a life without a fault? */
+static u32 healthy_ios(void)
 {
-	u32 total, from;
-	enum sick kind;
-
 	set_disk(f.good);
 	snprintf(f.what, sizeof(f.what), "none");
 	run(false);
 	for (unsigned int i = 0; i < f.nr_ops; i++)
 		if (!f.op[i].ok)
 			bad("operation %u failed without a fault", i);
-	total = f.ios;
-	if (only) {
-		for (kind = SICK_ALL; kind < SICK_KINDS; kind++) {
-			size_t n = strlen(sick_names[kind]);
+	return f.ios;
+}
 
-			if (!strncmp(only, sick_names[kind], n) && only[n] == ':')
-				disk_run(kind, atoi(only + n + 1));
-		}
-		if (strchr(only, ':'))
-			return;
+static void print_kind(const char *kind, u32 runs, u32 injected, u32 lied)
+{
+	printf("#   %-14s %5u lives, %5u with a fault", kind, runs, injected);
+	if (lied)
+		printf(", %u lied to", lied);
+	putchar('\n');
+}
+
+static void disk_kind(enum sick kind, u32 every, u32 total, const char *only)
+{
+	u32 runs = f.runs, injected = f.injected, lied = f.lied, from;
+	size_t n = strlen(sick_names[kind]);
+	char text[40];
+
+	if (only && (strncmp(only, sick_names[kind], n) || (only[n] && only[n] != ':')))
+		return;
+	if (only && only[n] == ':') {
+		disk_run(kind, atoi(only + n + 1));
+		return;
 	}
-	for (kind = SICK_ALL; kind < SICK_KINDS; kind++)
-		for (from = (f.seed + kind) % every; from < total; from += every) {
-			if (only && strcmp(only, sick_names[kind]))
-				break;
-			disk_run(kind, from);
-			if (f.bad >= 20)
-				return;
-		}
-	printf("# %u I/Os in the life of a clone\n", total);
+	for (from = (f.seed + kind) % every; from < total && f.bad < 20; from += every)
+		disk_run(kind, from);
+	snprintf(text, sizeof(text), "%s%s", sick_names[kind], f.long_life ? ", long" : "");
+	print_kind(text, f.runs - runs, f.injected - injected, f.lied - lied);
+}
+
+/* A long life is mostly the same again and again: a part of its I/Os will do. */
+static void faults_disk(u32 every, const char *only)
+{
+	u32 total = healthy_ios(), more;
+	enum sick kind;
+
+	printf("# %u I/Os in the life of a clone", total);
+	f.long_life = true;
+	more = healthy_ios();
+	printf(", %u in a long one\n", more);
+	for (kind = SICK_ALL; kind < SICK_KINDS; kind++) {
+		f.long_life = only && !strncmp(only, "long-", 5);
+		if (!f.long_life)
+			disk_kind(kind, every, total, only);
+		f.long_life |= !only;
+		if (f.long_life)
+			disk_kind(kind, every * 7, more, only ? only + 5 : NULL);
+	}
 }
 
 /* ---- memory -------------------------------------------------------------- */
@@ -607,7 +727,8 @@ static void faults_memory(u32 every)
 	if (nth_fd < 0)
 		die("fail-nth: %s", strerror(errno));
 	for (nth_step = 0; ; nth_step++) {
-		for (nth = 1 + (f.seed + nth_step) % every; ; nth += every) {
+		/* Some steps have no more than one or two allocations. */
+		for (nth = 1 + (f.seed + nth_step) % min(every, 3U); ; nth += every) {
 			snprintf(f.what, sizeof(f.what), "step %u, allocation %u", nth_step, nth);
 			set_disk(f.good);
 			step_now = 0;
@@ -723,6 +844,202 @@ static void faults_chance(u32 rounds)
 	}
 }
 
+/* ---- under ----------------------------------------------------------------- */
+
+#define MAX_PLACES	100
+
+static struct { const char *what; u64 sector; } place[MAX_PLACES];
+
+static unsigned int nr_places, under_from, under_place;
+
+static enum flakey flakey_kind;
+
+static u32 flakey_byte;
+
+static bool flakey_is_known;
+
+static void add_place(const char *what, u64 sector)
+{
+	if (nr_places == MAX_PLACES)
+		die("too many places");
+	place[nr_places].what = what;
+	place[nr_places++].sector = sector;
+}
+
+static void find_places(void)
+{
+	static const char * const items[NR_ITEMS] = {
+		"file parameters", "virtual size", "disk id", "logical sector size",
+		"physical sector size", "parent locator",
+	};
+	const struct image *img = &f.layer[0];
+	u64 mib;
+
+	add_place("identifier", 0);
+	for (int i = 0; i < 2; i++) {
+		add_place("header", HEADER(i) / SECTOR);
+		add_place("region table", REGIONS(i) / SECTOR);
+		add_place("region table's end", (REGIONS(i) + TABLE_BYTES) / SECTOR - 1);
+	}
+	add_place("metadata table", img->metadata / SECTOR);
+	for (int i = 0; i < NR_ITEMS; i++)
+		if (img->item[i])
+			add_place(items[i], img->item[i] / SECTOR);
+	add_place("BAT", img->bat);
+	for (int i = 0; i < 4; i++)
+		add_place("bitmap", (image_bitmap_entry(img, 0) >> 20) * MIB_SECTORS + i);
+	for (int i = 0; i < 12; i++)
+		add_place("log", img->log + i * 8);
+	/* Data, and what becomes data; in the place of sectors that are written. */
+	for (mib = 1; mib < f.size / MIB; mib++)
+		if (mib * MIB_SECTORS != img->bat && mib * MIB_SECTORS != img->log &&
+		    mib * MIB != img->metadata)
+			add_place("data", mib * MIB_SECTORS + (mib % 2 ? 8 : 3));
+}
+
+static void dust_falls(void)
+{
+	if (step_now++ == under_from)
+		under_has_dust(place[under_place].sector);
+}
+
+static void hole_opens(void)
+{
+	if (step_now++ == under_from)
+		under_has_hole(place[under_place].sector);
+}
+
+static void flakes(void)
+{
+	if (step_now++ == under_from)
+		flakey_is_known = under_is_flakey(flakey_kind, flakey_byte, 0xa5);
+}
+
+static void under_run(void (*hook)(void), u32 ticket)
+{
+	set_disk(f.good);
+	f.ticket = ticket;
+	step_now = 0;
+	before_step = hook;
+	run(ticket % 4 == 0);
+	if (f.failed[CTR] || f.failed[PRERESUME] || f.failed[MAP] || f.failed[COMMIT] ||
+	    f.failed[APPLY] || f.failed[SUSPEND] || f.failed[REMOVE])
+		f.injected++;
+}
+
+static void place_run(const char *kind, void (*hook)(void), u32 n, u32 ticket)
+{
+	snprintf(f.what, sizeof(f.what), "%s:%u (%s, sector %llu, from step %u)", kind, n,
+		 place[under_place].what, (unsigned long long)place[under_place].sector,
+		 under_from);
+	under_run(hook, ticket);
+}
+
+/*
+ * Before anything; when it is open, and a session starts; with the session on; in the
+ * second session.  The BAT's place is always among them, and is found bad by a suspend as
+ * by a removal: nothing else fails at the end, and at nothing else.
+ */
+static void faults_place(const char *kind, void (*hook)(void), u32 every, int only)
+{
+	static const u32 from[] = { 0, 2, 12, 19 };
+	u32 runs = f.runs, injected = f.injected, n = 0;
+
+	for (under_place = 0; under_place < nr_places; under_place++)
+		for (unsigned int i = 0; i < 4 && f.bad < 20; i++, n++) {
+			bool is_bat = !strcmp(place[under_place].what, "BAT");
+
+			if (only >= 0 ? only != (int)n : !is_bat && (n + f.seed) % every)
+				continue;
+			under_from = from[i];
+			place_run(kind, hook, n, n * 4);
+			if (is_bat)
+				place_run(kind, hook, n, n * 4 + 2);
+		}
+	print_kind(kind, f.runs - runs, f.injected - injected, 0);
+}
+
+static void faults_flakey(enum flakey kind, u32 steps, u32 every, int only)
+{
+	u32 runs = f.runs, injected = f.injected, lied = f.lied;
+
+	if (kind == FLAKEY_CORRUPT_READS && !under_corrupts_reads()) {
+		printf("#   %-14s this kernel's dm-flakey does not do it\n", flakey_names[kind]);
+		return;
+	}
+	flakey_kind = kind;
+	flakey_is_known = true;
+	/* From the start is one of them: to read headers wrong. */
+	for (under_from = 0; under_from < steps && f.bad < 20;
+	     under_from += every) {
+		if (only >= 0)
+			under_from = only;
+		rng_init(&f.rng, f.seed, kind * 1000 + under_from);
+		/* In the first page, which for headers is all that has a checksum. */
+		flakey_byte = 1 + rng_below(&f.rng, 4096);
+		f.lies = kind >= FLAKEY_DROP_WRITES;
+		snprintf(f.what, sizeof(f.what), "flakey-%s:%u (byte %u)", flakey_names[kind],
+			 under_from, flakey_byte);
+		under_run(flakes, under_from);
+		if (kind == FLAKEY_CORRUPT_READS && under_from < 2 && !f.refused &&
+		    f.good[HEADER(0) + flakey_byte - 1] != 0xa5 &&
+		    f.good[HEADER(1) + flakey_byte - 1] != 0xa5)
+			bad("headers that were read wrong are accepted");
+		if (only >= 0 || !flakey_is_known)
+			break;
+	}
+	if (flakey_is_known)
+		print_kind(flakey_names[kind], f.runs - runs, f.injected - injected,
+			   f.lied - lied);
+	else
+		printf("#   %-14s this kernel's dm-flakey has it not\n", flakey_names[kind]);
+}
+
+/* Is this one of the kinds that were asked for?  *@n: which one, -1: all of them */
+static bool is_wanted(const char *only, const char *kind, int *n)
+{
+	size_t length = strlen(kind);
+
+	*n = -1;
+	if (!only)
+		return true;
+	if (strncmp(only, kind, length) || (only[length] && only[length] != ':'))
+		return false;
+	if (only[length])
+		*n = atoi(only + length + 1);
+	return true;
+}
+
+static void count_step(void)
+{
+	step_now++;
+}
+
+static void faults_under(u32 every, const char *only)
+{
+	char text[40];
+	u32 steps;
+	int n;
+
+	find_places();
+	set_disk(f.good);
+	snprintf(f.what, sizeof(f.what), "none");
+	step_now = 0;
+	before_step = count_step;
+	run(false);
+	steps = step_now;
+	printf("# %u steps, %u places\n", steps, nr_places);
+	if (is_wanted(only, "dust", &n))
+		faults_place("dust", dust_falls, every, n);
+	if (is_wanted(only, "hole", &n))
+		faults_place("hole", hole_opens, every, n);
+	for (enum flakey kind = 0; kind < FLAKEY_KINDS; kind++) {
+		snprintf(text, sizeof(text), "flakey-%s", flakey_names[kind]);
+		if (is_wanted(only, text, &n))
+			faults_flakey(kind, steps, every, n);
+	}
+}
+
 /* ---- setup --------------------------------------------------------------- */
 
 static void setup(const char *scene)
@@ -745,6 +1062,8 @@ static void setup(const char *scene)
 				     .sectors = base_size / SECTOR };
 	if (f.is_loop) {
 		loop_make("/dev/shm/delta", f.size, false, &f.disk.data, f.dev);
+		if (f.has_under)
+			strcpy(f.dev, under_make(f.dev, f.size / SECTOR));
 	} else {
 		strcpy(f.dev, "/dev/nbd0");
 		nbd_start(&f.disk, 0, f.size);
@@ -791,10 +1110,11 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 2 || !every)
-		die("usage: faults disk|memory|chance [OPTION]... SCENE TOOL");
+		die("usage: faults disk|memory|chance|under [OPTION]... SCENE TOOL");
 	f.tool = argv[optind + 1];
 	kmsg_read(NULL);
 	f.is_loop = strcmp(mode, "disk");
+	f.has_under = !strcmp(mode, "under");
 	setup(argv[optind]);
 	watchdog_start(60);
 	began = time(NULL);
@@ -804,14 +1124,23 @@ int main(int argc, char **argv)
 		faults_memory(every);
 	else if (!strcmp(mode, "chance"))
 		faults_chance(rounds);
+	else if (!strcmp(mode, "under"))
+		faults_under(every, only);
 	else
 		die("unknown: %s", mode);
+	if (f.runs > LIVES_BEFORE && leaks_end(f.runs - LIVES_BEFORE))
+		bad("memory is lost");
 	printf("# %s: %u lives of seed %llu in %ld s, %u with a fault, %u images recovered; ",
 	       mode, f.runs, (unsigned long long)f.seed,
 	       (long)(time(NULL) - began), f.injected, f.recovered);
-	printf("%u bad\n", f.bad);
+	printf("%u bad\n# %s saw failures in:", f.bad, mode);
+	for (int i = 0; i < NR_DUTIES; i++)
+		printf(" %s %u", duty_names[i], f.seen[i]);
+	putchar('\n');
 	fflush(stdout);
-	if (f.is_loop && dm_remove(holder))
+	if (f.has_under)
+		under_remove();
+	else if (f.is_loop && dm_remove(holder))
 		die("%s: remove: %s", holder, strerror(errno));
 	/* The server's thread and the kernel's go with the process. */
 	_exit(f.bad ? 1 : 0);

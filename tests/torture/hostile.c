@@ -3,7 +3,7 @@
  * Hostile images: mutates images in memory, has the target open each, and looks at what
  * it does.
  *
- *	hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] [-v] SCENE...
+ *	hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] [-w MIB] [-vx] SCENE...
  *
  * A scene is a directory with layers 0.vhdx, 1.vhdx ... N.raw, top first, as good images.
  * Case N of a seed is always the same one: -f N -n 1 -v repeats it, alone.
@@ -19,7 +19,9 @@
  *
  * Each device is a window between targets that fail: an I/O that left the image would be
  * an error, and no I/O to an image that was accepted may fail.  Bases are read-only, and
- * compared.  The kernel's log is read after each case.
+ * compared.  The kernel's log is read after each case.  -w: where all takes ten times as
+ * long, so much of a disk is looked at, not 9 MiB; that is another case then.  -x: ends with
+ * the first bad one.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -73,11 +75,14 @@ static struct {
 	struct scene scene[MAX_SCENES];
 	unsigned int nr_scenes;
 	u64 seed, number;
+	u64 first_window;	/* MiB of the disk that are compared in any case */
 	struct rng rng;
 	bool verbose;
 
 	struct scene *now;
+	struct image had[MAX_LAYERS];
 	unsigned int top;	/* the layer that the table begins with */
+	unsigned int end;	/* behind the one that it ends with */
 	bool read_only;
 	bool created;
 	u64 window[MAX_WINDOWS][2];
@@ -223,6 +228,11 @@ static void mutate_regions(struct layer *l)
 
 	if (pick(3))
 		value = pick(l->size / MIB + 3) * MIB;
+	/* Where another one is, or the log */
+	if (!pick(3))
+		value = get64(l->work + REGIONS(0) + R_ENTRIES + pick(n) * E_SIZE + E_OFFSET);
+	if (!pick(6))
+		value = l->image.log * SECTOR;
 	for (int k = 0; k < 2; k++) {
 		u8 *table = l->work + REGIONS(k);
 
@@ -360,7 +370,13 @@ static void mutate_bat(struct layer *l)
 	if (at + 8 > l->size || other + 8 > l->size)
 		return;
 	entry = get64(l->work + at);
-	switch (pick(8)) {
+	switch (pick(9)) {
+	case 8:
+		/* A chunk's bitmap: none, or in another's place. */
+		at = l->image.bat * SECTOR + 8 * image_ratio(&l->image);
+		if (at + 8 <= l->size)
+			change(l, at, 8, pick(2) ? 0 : pick(2) ? entry : pick(end + 1) << 20 | 6);
+		break;
 	case 0:
 		change(l, at, 8, (entry & ~7ULL) | pick(8));
 		break;
@@ -383,6 +399,40 @@ static void mutate_bat(struct layer *l)
 		change(l, at, 8, mib << 20 | (pick(3) ? 6 + pick(2) : pick(8)));
 		break;
 	}
+}
+
+/* Sectors up to somewhere in the last block that has a place; 0 if none has. */
+static u64 end_of_data(struct layer *l)
+{
+	struct image *img = &l->image;
+	u64 mib = 0;
+
+	for (u64 i = 0; img->block && i < min(img->sectors / img->block + 1, 6000UL); i++) {
+		u64 entry = image_entry(img, i);
+
+		if ((entry & 7) >= 6 && entry >> 20 > mib && entry >> 20 < l->size / MIB)
+			mib = entry >> 20;
+	}
+	return mib ? mib * MIB_SECTORS + pick(min(img->block, 8UL * MIB_SECTORS)) : 0;
+}
+
+/* The device ends before the image, or in the middle of something. */
+static void cut(struct layer *l)
+{
+	u64 end = pick(2) ? end_of_data(l) : 0;
+
+	if (end && end < l->size / SECTOR)
+		l->cut = l->size / SECTOR - end;
+	else
+		l->cut = pick(3) ? pick(2 * MIB_SECTORS) : pick(l->size / SECTOR);
+	/* Only then it may end within a MiB. */
+	h.read_only |= pick(2);
+	if (!pick(3))
+		l->cut = (l->cut | (MIB_SECTORS - 1)) + 1;
+	l->cut &= ~7ULL;
+	l->cut = min(l->cut, l->size / SECTOR - 8);
+	note("layer %d: device is shorter by %llu sectors", (int)(l - h.now->layer),
+	     (unsigned long long)l->cut);
 }
 
 /* Where nothing depends on it, or should not. */
@@ -428,16 +478,7 @@ static void mutate(struct layer *l)
 		mutate_noise(l);
 		break;
 	case 9:
-		/* The device ends before the image, or in the middle of something. */
-		l->cut = pick(3) ? pick(2 * MIB_SECTORS) : pick(l->size / SECTOR);
-		/* Only then it may end within a MiB. */
-		h.read_only |= pick(2);
-		if (!pick(3))
-			l->cut = (l->cut | (MIB_SECTORS - 1)) + 1;
-		l->cut &= ~7ULL;
-		l->cut = min(l->cut, l->size / SECTOR - 8);
-		note("layer %d: device is shorter by %llu sectors", (int)(l - h.now->layer),
-		     (unsigned long long)l->cut);
+		cut(l);
 		break;
 	default:
 		mutate_bat(l);
@@ -446,6 +487,16 @@ static void mutate(struct layer *l)
 }
 
 /* ---- the table ---- */
+
+/* A part of a raw layer is no lie, if it is there. */
+static void show_window(struct image *img, u64 first, u64 sectors)
+{
+	if (first > img->sectors || sectors > img->sectors - first)
+		return;
+	img->data += first * SECTOR;
+	img->size = sectors * SECTOR;
+	img->sectors = sectors;
+}
 
 /* The numbers of a layer; some are lies, and then *lied is set. */
 static int print_layer(char *p, size_t size, struct layer *l, bool lie)
@@ -461,6 +512,7 @@ static int print_layer(char *p, size_t size, struct layer *l, bool lie)
 			first = odd_value(4, 0);
 			n = odd_value(4, n);
 			h.lied++;
+			show_window(&h.had[l - h.now->layer], first, n);
 		}
 		return snprintf(p, size, " raw %s %llu %llu", l->devno,
 				(unsigned long long)first, (unsigned long long)n);
@@ -486,6 +538,9 @@ static void make_table(char *p, size_t size)
 	u64 length;
 
 	h.top = lies && !pick(8) ? pick(s->nr) : 0;
+	h.end = s->nr;
+	if (lies && !pick(8))
+		h.end = h.top + 1 + pick(s->nr - h.top);
 	/* A base on a window can't say that it is read-only. */
 	h.read_only |= h.top > 0;
 	length = s->layer[h.top].image.sectors;
@@ -494,8 +549,8 @@ static void make_table(char *p, size_t size)
 	if (!pick(10))
 		length = pick(length) & ~7ULL;
 	n += snprintf(p + n, size - n, "0 %llu vhdclone %u",
-		      (unsigned long long)(length ? length : 8), s->nr - h.top);
-	for (unsigned int i = h.top; i < s->nr; i++)
+		      (unsigned long long)(length ? length : 8), h.end - h.top);
+	for (unsigned int i = h.top; i < h.end; i++)
 		n += print_layer(p + n, size - n, &s->layer[i], lies && !pick(2));
 	if (h.read_only)
 		n += snprintf(p + n, size - n, " 1 read_only");
@@ -529,17 +584,17 @@ static bool covers(const struct op *op, u64 sector)
 	return sector >= op->sector && sector - op->sector < op->count;
 }
 
-/* What the layers from @first on had, or have with this data in the first one. */
-static const u8 *held(unsigned int first, u64 sector, u8 *data)
+/* What the layers from @first on had. */
+static const u8 *held(unsigned int first, u64 sector)
 {
-	struct image layers[MAX_LAYERS];
-	unsigned int nr = h.now->nr - first;
+	return chain_sector(h.had + first, h.end - first, sector);
+}
 
-	for (unsigned int i = 0; i < nr; i++)
-		layers[i] = h.now->layer[first + i].image;
-	if (data)
-		layers[0].data = data;
-	return chain_sector(layers, nr, sector);
+/* The layers as they were when the target got them. */
+static void remember_layers(void)
+{
+	for (unsigned int i = 0; i < h.now->nr; i++)
+		h.had[i] = h.now->layer[i].image;
 }
 
 /* May this be in the sector, after the first @n operations? */
@@ -566,23 +621,25 @@ static bool allowed(u64 sector, const u8 *data, unsigned int n)
 		case 'z':
 			return !memcmp(data, zeros, SECTOR);
 		case 'd':
-			p = held(h.top + 1, sector, NULL);
+			p = held(h.top + 1, sector);
 			if (!memcmp(data, zeros, SECTOR) || (p && !memcmp(data, p, SECTOR)))
 				return true;
 			break;
 		}
 	}
-	p = held(h.top, sector, NULL);
+	p = held(h.top, sector);
 	return p && !memcmp(data, p, SECTOR);
 }
 
 static void choose_windows(u64 length)
 {
-	u64 mib = (length + MIB_SECTORS - 1) / MIB_SECTORS;
+	u64 mib = (length + MIB_SECTORS - 1) / MIB_SECTORS, first = 0;
 
+	if (mib > 1 && h.first_window < 9)
+		first = pick(min(mib, 9UL) - 1) * MIB_SECTORS;
 	h.nr_windows = 0;
-	h.window[h.nr_windows][0] = 0;
-	h.window[h.nr_windows++][1] = min(length, 9UL * MIB_SECTORS);
+	h.window[h.nr_windows][0] = first;
+	h.window[h.nr_windows++][1] = min(length - first, h.first_window * MIB_SECTORS);
 	if (mib <= 9)
 		return;
 	for (unsigned int i = 0; i < 3; i++) {
@@ -701,6 +758,7 @@ static void same(struct layer *l, u64 at, u64 size, const char *what)
 static void check_written(struct layer *l)
 {
 	const u8 *table = image_regions(l->work);
+	struct image has[MAX_LAYERS];
 	u32 i, n;
 	int slot;
 
@@ -722,9 +780,11 @@ static void check_written(struct layer *l)
 		bad("the log was not closed");
 
 	/* What has come to the disk is what was read; allowed() needs the image before. */
+	memcpy(has, h.had, sizeof(has));
+	has[0].data = l->map;
 	for (unsigned int w = 0; w < h.nr_windows; w++)
 		for (u64 s = h.window[w][0]; s < h.window[w][0] + h.window[w][1]; s++) {
-			const u8 *p = held(0, s, l->map);
+			const u8 *p = chain_sector(has, h.end, s);
 
 			if (!p || !allowed(s, p, h.nr_ops)) {
 				bad("sector %llu in the image is as it must not be",
@@ -866,6 +926,7 @@ static void one_case(u64 number)
 		if (l->cut)
 			set_window(l);
 	}
+	remember_layers();
 	make_table(table, sizeof(table));
 
 	if (!h.created && dm_create(clone_name))
@@ -876,6 +937,8 @@ static void one_case(u64 number)
 	if (ok) {
 		h.accepted++;
 		note("accepted");
+		if (h.had[h.end - 1].has_parent)
+			bad("a differencing image without a base is accepted");
 		serve(strtoull(table + 2, NULL, 10));
 	} else {
 		h.refused++;
@@ -953,11 +1016,13 @@ static void unload(void)
 int main(int argc, char **argv)
 {
 	u64 first = 0, count = 100, done = 0, seconds = ~0ULL;
+	unsigned int most_bad = 20;
 	time_t began = time(NULL);
 	int c;
 
 	h.seed = 1;
-	while ((c = getopt(argc, argv, "s:f:n:t:v")) != -1) {
+	h.first_window = 9;
+	while ((c = getopt(argc, argv, "s:f:n:t:w:vx")) != -1) {
 		switch (c) {
 		case 's':
 			h.seed = strtoull(optarg, NULL, 0);
@@ -971,6 +1036,12 @@ int main(int argc, char **argv)
 		case 't':
 			seconds = strtoull(optarg, NULL, 0);
 			break;
+		case 'x':
+			most_bad = 1;
+			break;
+		case 'w':
+			h.first_window = strtoull(optarg, NULL, 0);
+			break;
 		case 'v':
 			h.verbose = true;
 			break;
@@ -979,7 +1050,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind == argc || argc - optind > MAX_SCENES)
-		die("usage: hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] SCENE...");
+		die("usage: hostile [-s SEED] [-f FIRST] [-n COUNT] [-w MIB] [-vx] SCENE...");
 	kmsg_read(NULL);
 	for (; optind < argc; optind++)
 		load_scene(argv[optind]);
@@ -988,7 +1059,7 @@ int main(int argc, char **argv)
 	for (u64 i = first; i < first + count && (u64)(time(NULL) - began) < seconds; i++) {
 		one_case(i);
 		done++;
-		if (h.bad >= 20)
+		if (h.bad >= most_bad)
 			break;
 	}
 	unload();

@@ -26,7 +26,7 @@
 #define MAX_PENDING	65536
 
 const char * const sick_names[SICK_KINDS] = {
-	"none", "all", "writes", "flushes", "reads", "one",
+	"none", "all", "writes", "flushes", "reads", "one", "lies",
 };
 
 struct server {
@@ -118,6 +118,23 @@ static void transfer(int fd, void *buf, size_t size, bool out)
 	}
 }
 
+static void answer(struct server *s, u64 at, u32 size, u8 *buf, u32 nr)
+{
+	struct disk *d = s->disk;
+	u32 wrong;
+
+	if (d->sick != SICK_LIES || nr != d->from || size > 32 << 20) {
+		transfer(s->sock[1], d->data + at, size, true);
+		return;
+	}
+	memcpy(buf, d->data + at, size);
+	wrong = rng_below(&d->rng, size);
+	buf[wrong] ^= 1 << rng_below(&d->rng, 8);
+	d->lie = at + wrong;
+	d->failed++;
+	transfer(s->sock[1], buf, size, true);
+}
+
 static void *serve(void *data)
 {
 	static u8 buf[32 << 20];
@@ -156,7 +173,7 @@ static void *serve(void *data)
 		memcpy(&reply.handle, &request.handle, sizeof(reply.handle));
 		transfer(s->sock[1], &reply, sizeof(reply), true);
 		if (kind == NBD_CMD_READ && !fails)
-			transfer(s->sock[1], d->data + at, size, true);
+			answer(s, at, size, buf, d->count - 1);
 	}
 }
 
@@ -213,6 +230,7 @@ void nbd_set(struct disk *disk, const u8 *image)
 	disk->sick = SICK_NOT;
 	disk->count = 0;
 	disk->failed = 0;
+	disk->lie = 0;
 	server->nr_pending = 0;
 	memcpy(disk->data, image, disk->size);
 	memcpy(disk->stable, image, disk->size);

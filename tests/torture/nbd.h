@@ -16,6 +16,7 @@ enum sick {
 	SICK_FLUSHES,		/* flushes, and writes with FUA */
 	SICK_READS,
 	SICK_ONE,		/* this one alone */
+	SICK_LIES,		/* this one alone, if it is a read, has a wrong bit */
 	SICK_KINDS
 };
 
@@ -29,6 +30,7 @@ extern const char * const sick_names[SICK_KINDS];
  * @sick, @from: see above
  * @count: I/Os since it was last set to 0
  * @failed: how many of them failed
+ * @lie: where the wrong bit was, in bytes; 0: nowhere yet
  * @rng: what a failed write leaves, and what a power cut keeps
  */
 struct disk {
@@ -39,6 +41,7 @@ struct disk {
 	u32 from;
 	u32 count;
 	u32 failed;
+	u64 lie;
 	struct rng rng;
 };
 

@@ -2,13 +2,17 @@
 /*
  * Races: everything that a clone can be asked for, from many threads at once.
  *
- *	races [-s SEED] [-t SECONDS] SCENE
+ *	races [-s SEED] [-t SECONDS] SCENE SMALL
  *
  * Four writers share each block, slot by slot, and mostly work in one that is new, so that
  * first writes meet; what they wrote is read back.  Beside them: discards and zeroes of the
  * blocks that are being written, flushes and commits, large reads, suspend and resume,
  * reloads, status and messages, caches dropped, a second clone that wants the same delta,
- * and one that comes and goes over the same base.
+ * and one that comes and goes over the same base; a clone that is written to and removed at
+ * once, dirty, again and again; and one whose page of the sector bitmap has to be loaded
+ * each time that the shrinker took it.
+ *
+ * Each of these meetings is counted (enum scene), and none may be missing in the end.
  *
  * A sector holds the last thing its owner wrote; if its block was discarded or zeroed since
  * that write began, what is below, or zeros.  In the end the image is read in memory and
@@ -42,6 +46,21 @@ struct sector {
 
 struct block {
 	u32 starts, ends;	/* of discards and zeroes */
+	u32 writing;		/* writes under way */
+	bool written;		/* by one that has ended, since it was released */
+};
+
+/* What has really met */
+enum scene {
+	FIRST_WRITES, WRITE_AND_RELEASE, FLUSHES_AT_ONCE, COMMITS, SUSPENDS, RELOADS, STATUSES,
+	MESSAGES, SHRINKS, PAGES_LOADED, REFUSED, STOLEN, VISITS, REMOVALS, NR_SCENES
+};
+
+static const char * const scene_names[NR_SCENES] = {
+	"first writes that met in a block", "writes that met a release of their block",
+	"flushes and commits that met another", "commits", "suspends", "reloads",
+	"statuses", "messages", "shrinker runs", "bitmap pages loaded again",
+	"second opens refused", "second opens that got it", "visits", "removals",
 };
 
 struct thread {
@@ -66,7 +85,11 @@ static struct {
 	u32 hot;
 	bool stop;
 	unsigned int bad;
-	u32 busy, stolen;
+	u32 met[NR_SCENES];
+	u32 flushing;
+	char small[500], small_raw[32];	/* another clone's table, and its delta */
+	char probe[500], probe_dev[32];
+	u64 probe_sector;
 	struct thread thread[MAX_THREADS];
 	unsigned int nr_threads;
 	pthread_mutex_t device;	/* suspend, reload */
@@ -99,6 +122,22 @@ static bool stopped(struct thread *th)
 {
 	__atomic_add_fetch(&th->count, 1, __ATOMIC_RELAXED);
 	return __atomic_load_n(&t.stop, __ATOMIC_RELAXED);
+}
+
+static void met(enum scene scene)
+{
+	__atomic_add_fetch(&t.met[scene], 1, __ATOMIC_RELAXED);
+}
+
+static void flush_begins(void)
+{
+	if (__atomic_add_fetch(&t.flushing, 1, __ATOMIC_SEQ_CST) > 1)
+		met(FLUSHES_AT_ONCE);
+}
+
+static void flush_ends(void)
+{
+	__atomic_sub_fetch(&t.flushing, 1, __ATOMIC_SEQ_CST);
 }
 
 static void nap(unsigned int ms)
@@ -171,6 +210,21 @@ static u64 choose_block(struct thread *th)
 	return rng_below(&th->rng, 3) ? load(&t.hot) : rng_below(&th->rng, t.nr_blocks);
 }
 
+static void write_begins(struct block *b)
+{
+	if (__atomic_add_fetch(&b->writing, 1, __ATOMIC_SEQ_CST) > 1 &&
+	    !__atomic_load_n(&b->written, __ATOMIC_SEQ_CST))
+		met(FIRST_WRITES);
+	if (load(&b->starts) != load(&b->ends))
+		met(WRITE_AND_RELEASE);
+}
+
+static void write_ends(struct block *b)
+{
+	__atomic_store_n(&b->written, true, __ATOMIC_SEQ_CST);
+	__atomic_sub_fetch(&b->writing, 1, __ATOMIC_SEQ_CST);
+}
+
 static void *writer(void *data)
 {
 	struct thread *th = data;
@@ -193,10 +247,12 @@ static void *writer(void *data)
 			t.sector[first + i].began = load(&t.block[block].ends);
 			t.sector[first + i].gen = gen;
 		}
+		write_begins(&t.block[block]);
 		if (pwritev2(t.fd, &iov, 1, first * SECTOR, rng_below(&th->rng, 10) ? 0 :
 			     RWF_DSYNC) != (ssize_t)iov.iov_len)
 			bad("write of %u sectors at %llu: %s", n, (unsigned long long)first,
 			    strerror(errno));
+		write_ends(&t.block[block]);
 		if (rng_below(&th->rng, 3))
 			continue;
 		first -= skip;
@@ -252,6 +308,7 @@ static void *releaser(void *data)
 		if (ioctl(t.fd, rng_below(&th->rng, 3) ? BLKDISCARD : BLKZEROOUT, range))
 			bad("release of block %llu: %s", (unsigned long long)block,
 			    strerror(errno));
+		__atomic_store_n(&t.block[block].written, false, __ATOMIC_SEQ_CST);
 		__atomic_add_fetch(&t.block[block].ends, 1, __ATOMIC_SEQ_CST);
 		nap(rng_below(&th->rng, 30));
 	}
@@ -263,8 +320,10 @@ static void *flusher(void *data)
 	struct thread *th = data;
 
 	while (!stopped(th)) {
+		flush_begins();
 		if (fdatasync(t.fd))
 			bad("flush: %s", strerror(errno));
+		flush_ends();
 		nap(rng_below(&th->rng, 4));
 	}
 	return NULL;
@@ -287,12 +346,13 @@ static void *suspender(void *data)
 	struct thread *th = data;
 
 	while (!stopped(th)) {
-		bool reload = rng_below(&th->rng, 2);
+		bool reload = th->count % 2;
 		int r, tries = 0;
 
 		pthread_mutex_lock(&t.device);
 		if (reload && dm_load(name, t.table, false))
 			bad("load: %s", strerror(errno));
+		met(reload ? RELOADS : SUSPENDS);
 		if ((!reload || rng_below(&th->rng, 2)) && dm_suspend(name))
 			bad("suspend: %s", strerror(errno));
 		/* The other one may have taken the delta while we slept. */
@@ -304,6 +364,16 @@ static void *suspender(void *data)
 		nap(100 + rng_below(&th->rng, 600));
 	}
 	return NULL;
+}
+
+/* The counter of the target begins anew with each table, and when told to. */
+static void count_commits(u32 now)
+{
+	static u32 before;
+
+	if (now > before)
+		__atomic_add_fetch(&t.met[COMMITS], now - before, __ATOMIC_RELAXED);
+	before = now;
 }
 
 static void *asker(void *data)
@@ -319,8 +389,18 @@ static void *asker(void *data)
 			bad("status: %s", strerror(errno));
 		else if (strstr(text, "fail") || strstr(text, "out_of_space"))
 			bad("status: %s", text);
-		if (dm_message(name, message, text, sizeof(text)) && errno != EBUSY)
+		else
+			met(STATUSES);
+		if (!strcmp(message, "commit"))
+			flush_begins();
+		if (!dm_message(name, message, text, sizeof(text)))
+			met(MESSAGES);
+		else if (errno != EBUSY)
 			bad("message %s: %s", message, strerror(errno));
+		if (!strcmp(message, "commit"))
+			flush_ends();
+		else if (!strcmp(message, "stats") && strstr(text, "commits "))
+			count_commits(atoi(strstr(text, "commits ") + 8));
 		nap(rng_below(&th->rng, 20));
 	}
 	return NULL;
@@ -334,6 +414,7 @@ static void *dropper(void *data)
 	while (!stopped(th)) {
 		if (pwrite(fd, "2", 1, 0) != 1)
 			bad("drop_caches: %s", strerror(errno));
+		met(SHRINKS);
 		nap(10 + rng_below(&th->rng, 100));
 	}
 	close(fd);
@@ -349,9 +430,9 @@ static void *thief(void *data)
 		if (dm_create(second) || dm_load(second, t.table, false))
 			bad("second: %s", strerror(errno));
 		if (!dm_resume(second))
-			__atomic_add_fetch(&t.stolen, 1, __ATOMIC_RELAXED);
+			met(STOLEN);
 		else if (errno == EBUSY)
-			__atomic_add_fetch(&t.busy, 1, __ATOMIC_RELAXED);
+			met(REFUSED);
 		/* The first one ends its session meanwhile, or is just loading. */
 		else if (errno != EUCLEAN)
 			bad("second: %s", strerror(errno));
@@ -381,11 +462,87 @@ static void *visitor(void *data)
 				if (!is_below(first + i, th->buf + i * SECTOR))
 					bad("visitor: sector %llu", (unsigned long long)first + i);
 			close(fd);
+			met(VISITS);
 		}
 		if (dm_remove(guest))
 			bad("visitor: remove: %s", strerror(errno));
 		nap(rng_below(&th->rng, 50));
 	}
+	return NULL;
+}
+
+/* A clone of its own that is written to, and goes while it is dirty, again and again */
+static void *remover(void *data)
+{
+	static const char mine[] = "raced-removed";
+	struct thread *th = data;
+	u64 size = strtoull(t.small + 2, NULL, 10), sector = 0;
+	u8 want[SECTOR];
+	u32 gen = 0;
+	int fd;
+
+	while (!stopped(th)) {
+		if (dm_create(mine) || dm_load(mine, t.small, false) || dm_resume(mine)) {
+			bad("remover: %s", strerror(errno));
+			break;
+		}
+		fd = dm_open(mine, O_RDWR | O_DIRECT);
+		if (gen) {
+			stamp(want, sector, gen);
+			if (pread(fd, th->buf, SECTOR, sector * SECTOR) != SECTOR ||
+			    memcmp(th->buf, want, SECTOR))
+				bad("sector %llu was lost by a removal",
+				    (unsigned long long)sector);
+		}
+		for (unsigned int n = 1 + rng_below(&th->rng, 8); n; n--) {
+			sector = rng_below(&th->rng, size);
+			stamp(th->buf, sector, ++gen);
+			if (pwrite(fd, th->buf, SECTOR, sector * SECTOR) != SECTOR)
+				bad("remover: write: %s", strerror(errno));
+		}
+		close(fd);
+		if (dm_remove(mine))
+			bad("remover: remove: %s", strerror(errno));
+		met(REMOVALS);
+		nap(rng_below(&th->rng, 20));
+	}
+	return NULL;
+}
+
+static u64 reads_of(const char *dev)
+{
+	char path[100], text[200] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/%.30s/stat", dev + strlen("/dev/"));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		bad("%s: %s", path, strerror(errno));
+	close(fd);
+	return strtoull(text, NULL, 10);
+}
+
+/* Nobody else reads there: two reads for one are a page of the bitmap, and then the data. */
+static void *loader(void *data)
+{
+	static const char mine[] = "raced-probe";
+	struct thread *th = data;
+	int fd;
+
+	dm_make(mine, t.probe);
+	fd = dm_open(mine, O_RDONLY | O_DIRECT);
+	while (!stopped(th)) {
+		u64 before = reads_of(t.probe_dev);
+
+		if (pread(fd, th->buf, SECTOR, t.probe_sector * SECTOR) != SECTOR)
+			bad("probe: read: %s", strerror(errno));
+		if (reads_of(t.probe_dev) - before > 1)
+			met(PAGES_LOADED);
+		nap(rng_below(&th->rng, 4));
+	}
+	close(fd);
+	if (dm_remove(mine))
+		bad("probe: remove: %s", strerror(errno));
 	return NULL;
 }
 
@@ -453,6 +610,48 @@ static void setup(const char *scene)
 		die("no memory");
 }
 
+/* Two more clones, with a delta of their own each, which begin as the same image */
+static void setup_small(const char *scene)
+{
+	char path[300], base[32], delta[2][32];
+	char *tables[2] = { t.small, t.probe };
+	struct image img[2] = {}, low = { .raw = true };
+	u8 *map, *good;
+
+	snprintf(path, sizeof(path), "%s/1.raw", scene);
+	good = read_file(path, &low.size);
+	low.sectors = low.size / SECTOR;
+	loop_make("/dev/shm/races-small", low.size, true, &map, base);
+	memcpy(map, good, low.size);
+	for (int i = 0; i < 2; i++) {
+		char *p = tables[i];
+
+		snprintf(path, sizeof(path), "%s/0.vhdx", scene);
+		img[i].data = read_file(path, &img[i].size);
+		image_parse(&img[i]);
+		snprintf(path, sizeof(path), "/dev/shm/races-small-%d", i);
+		loop_make(path, img[i].size, false, &map, delta[i]);
+		memcpy(map, img[i].data, img[i].size);
+		p += sprintf(p, "0 %llu vhdclone 2", (unsigned long long)img[i].sectors);
+		p = words_of(p, &img[i], delta[i]);
+		p = words_of(p, &low, base);
+		if (i)
+			strcpy(p, " 1 read_only");
+	}
+	strcpy(t.probe_dev, delta[1]);
+	/* A sector that is in the delta, of a block that is so in part */
+	for (u64 s = 0; s < img[1].sectors; s++) {
+		const u8 *place;
+
+		if ((image_entry(&img[1], s / img[1].block) & 7) != 7 ||
+		    image_find(&img[1], s, &place) != FOUND_HERE)
+			continue;
+		t.probe_sector = s;
+		return;
+	}
+	die("%s: no block is partially present", scene);
+}
+
 /* Does everybody get on? */
 static bool all_move(void)
 {
@@ -461,6 +660,14 @@ static bool all_move(void)
 			return false;
 	for (unsigned int i = 0; i < t.nr_threads; i++)
 		t.thread[i].seen = __atomic_load_n(&t.thread[i].count, __ATOMIC_RELAXED);
+	return true;
+}
+
+static bool all_met(void)
+{
+	for (int i = 0; i < NR_SCENES; i++)
+		if (!__atomic_load_n(&t.met[i], __ATOMIC_RELAXED))
+			return false;
 	return true;
 }
 
@@ -474,6 +681,7 @@ static void kmsg_line(const char *text)
 int main(int argc, char **argv)
 {
 	unsigned int seconds = 30, i;
+	time_t began;
 	u64 seed = 1, s;
 	u8 *buf;
 	int c;
@@ -484,12 +692,13 @@ int main(int argc, char **argv)
 		else if (c == 't')
 			seconds = atoi(optarg);
 		else
-			die("usage: races [-s SEED] [-t SECONDS] SCENE");
+			die("usage: races [-s SEED] [-t SECONDS] SCENE SMALL");
 	}
-	if (argc - optind != 1)
-		die("usage: races [-s SEED] [-t SECONDS] SCENE");
+	if (argc - optind != 2)
+		die("usage: races [-s SEED] [-t SECONDS] SCENE SMALL");
 	kmsg_read(NULL);
 	setup(argv[optind]);
+	setup_small(argv[optind + 1]);
 	dm_make(name, t.table);
 	t.fd = dm_open(name, O_RDWR | O_DIRECT);
 	for (i = 0; i < WRITERS; i++)
@@ -505,11 +714,16 @@ int main(int argc, char **argv)
 	add_thread("cache drops", dropper, seed);
 	add_thread("second opens", thief, seed);
 	add_thread("visits", visitor, seed);
+	add_thread("removals", remover, seed);
+	add_thread("loads", loader, seed);
 	watchdog_start(150);
 	for (i = 0; i < t.nr_threads; i++)
 		if (pthread_create(&t.thread[i].id, NULL, t.thread[i].run, &t.thread[i]))
 			die("no thread");
-	for (time_t end = time(NULL) + seconds; time(NULL) < end; ) {
+	/* A machine with much else to do gets more time for what has not met yet. */
+	began = time(NULL);
+	while (time(NULL) < began + seconds ||
+	       (!all_met() && time(NULL) < began + 6 * seconds)) {
 		sleep(1);
 		kmsg_read(kmsg_line);
 		if (all_move())
@@ -554,6 +768,11 @@ int main(int argc, char **argv)
 			sum += t.thread[++i].count;
 		printf(" %llu %s,", (unsigned long long)sum, t.thread[i].what);
 	}
-	printf(" %u of them refused and %u not; %u bad\n", t.busy, t.stolen, t.bad);
+	printf(" %u bad\n", t.bad);
+	for (i = 0; i < NR_SCENES; i++) {
+		printf("#   %7u %s\n", t.met[i], scene_names[i]);
+		if (!t.met[i])
+			bad("no %s", scene_names[i]);
+	}
 	return t.bad ? 1 : 0;
 }

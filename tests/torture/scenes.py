@@ -78,6 +78,12 @@ SCENES = {
          "blocks": {"0-9": part("M", [7, 1000], [2000, 96]), "12": whole("M"), "14": 2}},
         {"raw": 32 * MIB},
     ],
+    # For swap: nothing yet, and room for all of it
+    "empty": [
+        {"type": "differencing", "size": "48M", "block_size": "1M", "free": "50M",
+         "blocks": {}},
+        {"raw": 48 * MIB},
+    ],
 }
 
 
