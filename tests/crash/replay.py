@@ -46,6 +46,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 here = os.path.dirname(os.path.realpath(__file__))
@@ -503,6 +504,7 @@ class Checker:
         self.count = {}
         self.fua = {}
         self.mounts = os.path.join(self.directory, "mount")
+        self.place = tempfile.mkdtemp(prefix=args.name + ".", dir=args.scratch)
         self.python = None
         for python in ("/usr/bin/python3", "python3"):
             if subprocess.run([python, "-c", "import pyvhdi"], check=False,
@@ -645,7 +647,8 @@ class Checker:
 
     def judge_recovered(self, medium):
         """The same, with the log replayed for good by two programs."""
-        copy = os.path.join(self.directory, "crashed.vhdx")
+        # Beside copies of its bases, where the tool looks for them.
+        copy = os.path.join(self.place, "crashed.vhdx")
         subprocess.run(["cp", "--sparse=always", medium.path, copy], check=True)
         image = vhdx.Image(copy, strict=False)
         # Without a log to replay nobody writes to it: a torn header stays.
@@ -765,6 +768,8 @@ class Checker:
         began = time.time()
         scratch = os.path.join(self.args.scratch, self.args.name + ".vhdx")
         medium = Medium(self.paths[0], scratch)
+        for path in self.paths[1:]:
+            subprocess.run(["cp", "--sparse=always", path, self.place], check=True)
         at = 0
         points = self.choose_points()
         for number, (start, kind) in enumerate(points):
@@ -797,9 +802,16 @@ class Checker:
                               kinds, self.args.seed, time.time() - began,
                               self.failures))
         if self.failures:
-            print("# again: replay.py check %s %s --seed %d --points %d --only NUMBER" %
-                  (self.args.dir, self.args.name, self.args.seed, self.args.points))
+            # Which points there are depends on all of these.
+            print("# again: %s check %s %s --seed %d --points %d%s --share %d%s "
+                  "--library %s --only NUMBER" %
+                  (os.path.abspath(__file__), self.args.dir, self.args.name,
+                   self.args.seed, self.args.points, " --every" * self.args.every,
+                   self.args.share,
+                   " --tool " + self.args.tool if self.args.tool else "",
+                   self.args.library))
         os.unlink(scratch)
+        shutil.rmtree(self.place)
         for path in glob.glob(os.path.join(self.args.scratch, "fs.raw")):
             os.unlink(path)
         return 1 if self.failures else 0

@@ -16,11 +16,15 @@
 #define FUZZ_MAX_PIECES		64U
 #define FUZZ_MAX_PIECE		8192U
 #define FUZZ_MAX_MIB		10U
+#define FUZZ_PAGE		4096U
+#define FUZZ_FILE_MAX		(17ULL << 20)	/* the replay may make it longer */
 
 #define FIX_HEADERS		0x1U	/* checksums of both copies */
 #define FIX_REGIONS		0x2U	/* of both copies of the region table */
 #define FIX_LOG			0x4U	/* of whatever looks like an entry */
-#define FIX_ALL			0x7U
+#define FIX_VHD			0x10U	/* footer, its copy and the header of a VHD */
+#define FIX_ALL			0x17U
+#define CAN_ZERO		0x8U	/* the file system zeroes ranges by itself */
 
 /**
  * struct fuzz_piece - bytes in a file
@@ -47,11 +51,24 @@ bool fuzz_parse(const u8 *data, size_t size, struct fuzz_image *image);
 /* The inverse.  Return: bytes; pieces that do not fit are left out. */
 size_t fuzz_print(const struct fuzz_image *image, u8 *out, size_t room);
 
-/* Make @fd the file. */
-void fuzz_write(const struct fuzz_image *image, int fd);
+/* Make it the file. */
+void fuzz_write(const struct fuzz_image *image);
 
-/* Put the checksum of @len bytes into the 4 bytes at @buf + 4. */
-void fuzz_seal(u8 *buf, size_t len);
+/* The file in memory: see memfile.c.  All of @size bytes is a hole now. */
+void fuzz_file_reset(u64 size, bool zero_range);
+
+/* Write, behind the back of the library; the length stays. */
+void fuzz_file_put(u64 at, const void *data, size_t len);
+
+/* Return: bytes of the file, to be read only; NULL if it does not have all of them. */
+const u8 *fuzz_file_bytes(u64 at, size_t len);
+
+/* Return: page @number, NULL: it is a hole.  From page fuzz_file_pages() on all are. */
+const u8 *fuzz_file_page(u64 number);
+u64 fuzz_file_pages(void);
+
+/* The library has freed what it had. */
+void fuzz_no_leak(void);
 
 /* Something is as it must not be. */
 #define fuzz_assert(true_)						\

@@ -2,6 +2,7 @@
 /* Images as lists of pieces: see fuzz.h. */
 #define _GNU_SOURCE
 #include "fuzz.h"
+#include "vhd-format.h"
 
 #define PIECE_HEAD	6U
 #define LOG_WORK	(4U << 20)	/* bytes of entries that are sealed, at most */
@@ -68,91 +69,125 @@ size_t fuzz_print(const struct fuzz_image *image, u8 *out, size_t room)
 	return used;
 }
 
-void fuzz_seal(u8 *buf, size_t len)
+static void put_sum(u64 at, u32 sum)
 {
-	put32(buf + 4, 0);
-	put32(buf + 4, ~vhdx_crc32c_step(~0U, buf, len));
+	u8 bytes[4];
+
+	put32(bytes, sum);
+	fuzz_file_put(at, bytes, sizeof(bytes));
 }
 
-static void seal_at(int fd, u64 offset, size_t len)
+/* The checksum of @len bytes, in which bytes 4 to 7 count as zeros. */
+static u32 sum_of(const u8 *buf, size_t len)
 {
-	static u8 buf[VHDX_REGION_TABLE_SIZE];
+	static const u8 zeros[4];
+	u32 crc = vhdx_crc32c_step(~0U, buf, 4);
 
-	if (pread(fd, buf, len, offset) != (ssize_t)len)
-		return;
-	fuzz_seal(buf, len);
-	fuzz_assert(pwrite(fd, buf + 4, 4, offset + 4) == 4);
+	crc = vhdx_crc32c_step(crc, zeros, 4);
+	return ~vhdx_crc32c_step(crc, buf + 8, len - 8);
 }
 
-/* Entries may wrap: the ring is sealed in memory. */
-static void seal_log(int fd)
+static void seal_at(u64 offset, size_t len)
 {
-	static u8 sector[VHDX_LOG_SECTOR];
+	const u8 *buf = fuzz_file_bytes(offset, len);
+
+	if (buf)
+		put_sum(offset + 4, sum_of(buf, len));
+}
+
+/* Entries may wrap. */
+static void seal_log(void)
+{
+	static u8 first[FUZZ_PAGE];
+	const struct vhdx_header *header;
 	u32 work = LOG_WORK;
-	u8 head[VHDX_HEADER_SIZE];
+	const u8 *ring;
 	u32 length;
 	u64 offset;
 	u32 entry;
 	u32 crc;
 	u32 pos;
-	u32 i;
+	u32 n;
 
-	if (pread(fd, head, sizeof(head), VHDX_HEADER1_OFFSET) != sizeof(head))
+	header = (const void *)fuzz_file_bytes(VHDX_HEADER1_OFFSET, VHDX_HEADER_SIZE);
+	if (!header)
 		return;
-	length = le32_to_cpu(((struct vhdx_header *)head)->log_length);
-	offset = le64_to_cpu(((struct vhdx_header *)head)->log_offset);
-	if (!length || length % VHDX_LOG_SECTOR || length > FUZZ_MAX_MIB << 20)
+	length = le32_to_cpu(header->log_length);
+	offset = le64_to_cpu(header->log_offset);
+	if (!length || length % VHDX_LOG_SECTOR)
+		return;
+	ring = fuzz_file_bytes(offset, length);
+	if (!ring)
 		return;
 	for (pos = 0; pos < length; pos += VHDX_LOG_SECTOR) {
-		if (pread(fd, head, 16, offset + pos) != 16)
-			return;
-		entry = get32(head + 8);
-		if (memcmp(head, "loge", 4) || !entry || entry % VHDX_LOG_SECTOR ||
-		    entry > length || entry > work)
+		if (memcmp(ring + pos, "loge", 4))
+			continue;
+		entry = get32(ring + pos + 8);
+		if (!entry || entry % VHDX_LOG_SECTOR || entry > length || entry > work)
 			continue;
 		work -= entry;
-		crc = ~0U;
-		for (i = 0; i < entry; i += VHDX_LOG_SECTOR) {
-			if (pread(fd, sector, sizeof(sector), offset + (pos + i) % length) !=
-			    sizeof(sector))
-				return;
-			if (!i)
-				put32(sector + 4, 0);
-			crc = vhdx_crc32c_step(crc, sector, sizeof(sector));
-		}
-		put32(head, ~crc);
-		fuzz_assert(pwrite(fd, head, 4, offset + pos + 4) == 4);
+		memcpy(first, ring + pos, sizeof(first));
+		put32(first + 4, 0);
+		crc = vhdx_crc32c_step(~0U, first, sizeof(first));
+		n = length - pos < entry ? length - pos : entry;
+		crc = vhdx_crc32c_step(crc, ring + pos + FUZZ_PAGE, n - FUZZ_PAGE);
+		crc = vhdx_crc32c_step(crc, ring, entry - n);
+		put_sum(offset + pos + 4, ~crc);
 	}
 }
 
-void fuzz_write(const struct fuzz_image *image, int fd)
+static void seal_vhd(u64 end)
+{
+	const u64 footers[] = { 0, end - VHD_FOOTER_SIZE };
+	const struct vhd_footer *footer;
+	const struct vhd_header *header;
+	unsigned int i;
+	__be32 sum;
+	u64 at;
+
+	for (i = 0; i < ARRAY_SIZE(footers); i++) {
+		footer = (const void *)fuzz_file_bytes(footers[i], sizeof(*footer));
+		if (!footer || !vhd_footer_is(footer))
+			continue;
+		sum = cpu_to_be32(vhd_footer_checksum(footer));
+		fuzz_file_put(footers[i] + offsetof(struct vhd_footer, checksum), &sum,
+			      sizeof(sum));
+		at = be64_to_cpu(footer->header_offset);
+		header = (const void *)fuzz_file_bytes(at, sizeof(*header));
+		if (!header)
+			continue;
+		sum = cpu_to_be32(vhd_header_checksum(header));
+		fuzz_file_put(at + offsetof(struct vhd_header, checksum), &sum, sizeof(sum));
+	}
+}
+
+void fuzz_write(const struct fuzz_image *image)
 {
 	const struct fuzz_piece *piece = image->piece;
 	u64 end = (u64)image->mib << 20;
 	unsigned int i;
 	size_t len;
 
-	fuzz_assert(!ftruncate(fd, 0));
-	fuzz_assert(!ftruncate(fd, end));
+	fuzz_file_reset(end, image->fix & CAN_ZERO);
 	for (i = 0; i < image->nr; i++, piece++) {
 		if (piece->at >= end)
 			continue;
 		len = piece->len < end - piece->at ? piece->len : end - piece->at;
-		fuzz_assert(pwrite(fd, piece->data, len, piece->at) == (ssize_t)len);
+		fuzz_file_put(piece->at, piece->data, len);
 	}
 	if (image->fix & FIX_HEADERS) {
-		seal_at(fd, VHDX_HEADER1_OFFSET, VHDX_HEADER_SIZE);
-		seal_at(fd, VHDX_HEADER2_OFFSET, VHDX_HEADER_SIZE);
+		seal_at(VHDX_HEADER1_OFFSET, VHDX_HEADER_SIZE);
+		seal_at(VHDX_HEADER2_OFFSET, VHDX_HEADER_SIZE);
 	}
 	if (image->fix & FIX_REGIONS) {
-		seal_at(fd, VHDX_REGION_TABLE1_OFFSET, VHDX_REGION_TABLE_SIZE);
-		seal_at(fd, VHDX_REGION_TABLE2_OFFSET, VHDX_REGION_TABLE_SIZE);
+		seal_at(VHDX_REGION_TABLE1_OFFSET, VHDX_REGION_TABLE_SIZE);
+		seal_at(VHDX_REGION_TABLE2_OFFSET, VHDX_REGION_TABLE_SIZE);
 	}
 	if (image->fix & FIX_LOG)
-		seal_log(fd);
+		seal_log();
+	if (image->fix & FIX_VHD)
+		seal_vhd(end);
 }
-
-#ifndef NO_MUTATOR
 
 /* ---- the mutator -------------------------------------------------------------- */
 
@@ -260,7 +295,9 @@ size_t LLVMFuzzerCustomMutator(u8 *data, size_t size, size_t max, unsigned int s
 		image.mib = chance(FUZZ_MAX_MIB + 1);
 		break;
 	case 4:
-		image.fix = chance(4) ? FIX_ALL : chance(8);
+		image.fix = chance(32);
+		if (chance(4))
+			image.fix |= FIX_ALL;
 		break;
 	default:
 		change_piece(&image.piece[i]);
@@ -286,5 +323,3 @@ size_t LLVMFuzzerCustomCrossOver(const u8 *a, size_t a_size, const u8 *b, size_t
 		image.mib = other.mib;
 	return fuzz_print(&image, out, room);
 }
-
-#endif /* NO_MUTATOR */

@@ -15,6 +15,7 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VHDX = os.path.join(TOP, "tests/lib/vhdx")
+VHD = os.path.join(TOP, "tests/lib/vhd.py")
 MAX_MIB = 10
 LONGEST = 24576
 
@@ -36,6 +37,14 @@ SPECS = [
     {"type": "dynamic", "size": "4M", "block_size": "1M", "default": {"state": 6},
      "dirty": {"torn": True}},
 ]
+VHD_SPECS = [
+    {"type": "fixed", "size": 1 << 20},
+    {"type": "dynamic", "size": 9 << 20},
+    {"type": "differencing", "size": 9 << 20, "relative": ".\\b.vhd",
+     "parent_id": "22" * 16, "block_size": 512 << 10,
+     "blocks": {"0": {"tag": "TEST", "sectors": [[1, 2], [100, 1]]},
+                "17": {"tag": "TEST", "sectors": [[1023, 1]]}}},
+]
 
 
 def pieces(data):
@@ -56,7 +65,7 @@ def pieces(data):
 
 
 def encode(data, limit):
-    out = bytes([7, min(MAX_MIB, (limit + (1 << 20) - 1) >> 20)])
+    out = bytes([0x17, min(MAX_MIB, (limit + (1 << 20) - 1) >> 20)])
     for start, piece in pieces(data):
         out += struct.pack("<IH", start, len(piece)) + piece
     return out
@@ -96,6 +105,15 @@ def image(directory, name, data):
         save(directory, "format", f"{name}-{i}", bytes([i, 7]) + part)
 
 
+def vhd_image(directory, name, data):
+    """The footer ends the last MiB."""
+    data, footer = data[:-512], data[-512:]
+    data += bytes(-(len(data) + 512) % (1 << 20)) + footer
+    encoded = encode(data, len(data))
+    if len(encoded) <= LONGEST:
+        save(directory, "image", name, encoded)
+
+
 def images(directory):
     with tempfile.TemporaryDirectory() as tmp:
         for i, spec in enumerate(SPECS):
@@ -105,14 +123,22 @@ def images(directory):
             with open(path, "rb") as f:
                 image(directory, f"built-{i}", f.read())
             os.unlink(path)
+        for i, spec in enumerate(VHD_SPECS):
+            path = os.path.join(tmp, "a.vhd")
+            subprocess.run([VHD, "build", json.dumps(spec), path], check=True,
+                           stdout=subprocess.DEVNULL)
+            with open(path, "rb") as f:
+                vhd_image(directory, f"vhd-{i}", f.read())
     theirs = os.environ.get("VHDCLONE_IMAGES", os.path.join(TOP, "../shared/images"))
     for name in sorted(os.listdir(theirs)) if os.path.isdir(theirs) else []:
-        if not name.endswith(".vhdx.xz"):
+        if not name.endswith((".vhdx.xz", ".vhd.xz")):
             continue
         with lzma.open(os.path.join(theirs, name)) as f:
             data = f.read(MAX_MIB << 20)
         if data[:8] == b"vhdxfile":
             image(directory, name[:-8], data)
+        elif name.endswith(".vhd.xz") and len(data) < MAX_MIB << 20:
+            vhd_image(directory, name[:-7] + "-vhd", data)
 
 
 LINES = [

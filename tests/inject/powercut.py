@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Power cuts: what a disk may hold when the power fails during a recorded command.
 
-  powercut.py [--points N] [--seed S] LOG BEFORE FILE CHECK
+  powercut.py [--points N] [--seed S] LOG BEFORE FILE [BEFORE FILE]... CHECK
 
-LOG is what inject.so recorded (INJECT_LOG); FILE is the one file that is looked at,
-BEFORE its contents before the command, or "-" if it was not there.  For each point in
-the log at which the power may fail, and for some choices of what was lost, FILE is
+LOG is what inject.so recorded (INJECT_LOG); FILE is a file that is looked at, BEFORE
+its contents before the command, or "-" if it was not there.  For each point in the
+log at which the power may fail, and for some choices of what was lost, each FILE is
 made anew (or removed) and the shell command CHECK must succeed.  It finds POINT and
 DONE (1: the whole command had ended well before).
 
 A write is durable when a flush of the file that was issued after it has ended.  Any
 other is there, not there, or there in part, in units of 512 bytes, and so is a change
-of the length.  Names are durable with a flush of their directory, and come in order.
+of the length.  Names are durable with a flush of their directory, and come in order;
+what becomes of one file says nothing about another.
 """
 import argparse
 import os
@@ -130,6 +131,9 @@ class Disk:
         for record in self.waiting.pop(ident, []):
             apply(self.durable[ident], record)
 
+    def unflushed(self):
+        return sum(len(records) for records in self.waiting.values())
+
     def cut(self, rate):
         """What is found after the power is back; None: no such file."""
         ident = random.choice(self.names)
@@ -148,30 +152,37 @@ def main():
     parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("log")
-    parser.add_argument("before")
-    parser.add_argument("file")
+    parser.add_argument("files", nargs="+", metavar="BEFORE FILE")
     parser.add_argument("check")
     args = parser.parse_args()
 
     records = list(read_log(args.log))
     if not records:
         sys.exit("powercut: the log is empty")
-    per_record = max(1, args.points // (len(records) + 1))
-    disk = Disk(args.file, args.before)
+    per_record = max(2, args.points // (len(records) + 1))
+    if len(args.files) % 2:
+        parser.error("a file without its contents before")
+    disks = [Disk(file, before) for before, file in
+             zip(args.files[0::2], args.files[1::2])]
     tried = 0
     last = None
     for i in range(len(records) + 1):
         if i:
-            disk.note(records[i - 1])
-        for j in range(per_record):
+            for disk in disks:
+                disk.note(records[i - 1])
+        # Where one write can come before another there is more to try.
+        waiting = max(disk.unflushed() for disk in disks)
+        for j in range(per_record * (4 if waiting > 1 else 1)):
             random.seed(args.seed * 1000003 + i * 1009 + j)
-            # All lost, all there, then by chance.
-            content = disk.cut([0.0, 1.0, 0.5, 0.2, 0.8][j % 5])
+            # All lost, by chance, all there.
+            rate = [0.0, 0.5, 0.8, 0.2, 1.0][j % 5]
+            contents = [disk.cut(rate) for disk in disks]
             tried += 1
-            if last is not None and content == last and i < len(records):
+            if contents == last and i < len(records):
                 continue
-            last = content
-            write(args.file, content)
+            last = contents
+            for disk, content in zip(disks, contents):
+                write(disk.name, content)
             env = dict(os.environ, POINT=f"{i}.{j}", DONE=str(int(i == len(records))))
             if subprocess.run(["bash", "-c", args.check], env=env).returncode:
                 sys.exit(f"powercut: seed {args.seed}, point {i}.{j} (after "

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* A new image: see convert.h. */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "children.h"
 #include "convert.h"
@@ -41,19 +38,6 @@ static int vc_convert_copy(struct vc_conversion *conv, struct vc_target *target,
 	return ret ? ret : vc_copy_run(copy, err);
 }
 
-/* An empty file under the temporary name. */
-static int vc_convert_file(struct vc_conversion *conv, struct vc_file *file,
-			   struct vc_err *err)
-{
-	int fd = open(conv->new.temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-
-	*file = (struct vc_file)VC_FILE_CLOSED;
-	if (fd < 0)
-		return vc_error_sys(err, errno, conv->new.path, "cannot create a file there");
-	close(fd);
-	return vc_file_open(file, conv->new.temporary, VC_FILE_WRITE, NULL, err);
-}
-
 /* Raw, or a fixed VHD, which has a footer more and all its space. */
 static int vc_convert_raw(struct vc_conversion *conv, struct vc_err *err)
 {
@@ -63,7 +47,7 @@ static int vc_convert_raw(struct vc_conversion *conv, struct vc_err *err)
 	struct vc_file file;
 	int ret;
 
-	ret = vc_convert_file(conv, &file, err);
+	ret = vc_newfile_file(&conv->new, &file, err);
 	if (!ret && vhd)
 		ret = vc_file_zero(&file, 0, size, err);
 	if (!ret)
@@ -86,7 +70,7 @@ static int vc_convert_vhd(struct vc_conversion *conv, struct vc_err *err)
 	struct vc_file file;
 	int ret;
 
-	ret = vc_convert_file(conv, &file, err);
+	ret = vc_newfile_file(&conv->new, &file, err);
 	if (!ret)
 		ret = vc_vhd_target_init(&to, &file, vc_disk_size(conv->copy.disk), err);
 	if (!ret)
@@ -113,7 +97,9 @@ static int vc_convert_create(struct vc_conversion *conv, struct vc_err *err)
 	};
 	struct vc_chain base = { };
 	struct vc_created created;
+	struct vc_file file;
 	unsigned int i;
+	int ret;
 
 	if (top->format == VC_FORMAT_VHDX) {
 		if (!create.block_size)
@@ -131,24 +117,24 @@ static int vc_convert_create(struct vc_conversion *conv, struct vc_err *err)
 			base.layer[base.nr++] = conv->chain->layer[i];
 		create.base = &base;
 	}
-	return vc_create(conv->new.temporary, &create, &created, err);
+	ret = vc_newfile_file(&conv->new, &file, err);
+	create.into = &file;
+	if (!ret)
+		ret = vc_create(conv->new.path, &create, &created, err);
+	vc_file_close(&file);
+	return ret;
 }
 
 static int vc_convert_vhdx(struct vc_conversion *conv, struct vc_err *err)
 {
 	struct vc_vhdx_target to;
 	struct vc_image *image;
-	struct vc_err ignored;
 	struct vc_edit *edit;
 	int ret;
 
 	ret = vc_convert_create(conv, err);
-	/* That has noted a child that will have another name. */
-	if (!ret && conv->options->type == VC_CONVERT_DIFFERENCING)
-		vc_children_remove(&conv->chain->layer[conv->options->nr_layers]->file,
-				   conv->new.temporary, &ignored);
 	if (!ret)
-		ret = vc_image_open(&image, conv->new.temporary, VC_IMAGE_WRITE, NULL, err);
+		ret = vc_newfile_image(&conv->new, &image, VC_IMAGE_WRITE, err);
 	if (ret)
 		return ret;
 	ret = vc_edit_begin(&edit, image, err);

@@ -2,12 +2,8 @@
 /* New images: see create.h. */
 #define _GNU_SOURCE
 #include <blkid/blkid.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "active.h"
 #include "children.h"
@@ -223,74 +219,25 @@ static int vc_write_image(const struct vc_file *file, const struct vc_plan *plan
 	return ret;
 }
 
-/* ---- a file: aside, then renamed -------------------------------------------------------- */
-
-static int vc_create_and_publish(struct vc_file *file, const char *path,
-				 const struct vc_plan *plan, const char *temporary,
-				 bool named, struct vc_err *err)
-{
-	bool force = plan->options->force;
-	char proc[64];
-	int ret;
-
-	ret = vc_write_image(file, plan, err);
-	if (ret)
-		return ret;
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", file->fd);
-	if (!named && !force) {
-		if (!linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
-			return 0;
-		if (errno == EEXIST)
-			return vc_exists(path, err);
-	}
-	/* A nameless file cannot take a name's place: it gets another one first. */
-	if (!named && linkat(AT_FDCWD, proc, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW))
-		return vc_error_sys(err, errno, temporary, "cannot give the new image a name");
-	ret = vc_publish(path, temporary, force, err);
-	if (ret)
-		unlink(temporary);
-	return ret;
-}
+/* ---- a file: aside, then named ---------------------------------------------------------- */
 
 static int vc_create_file(const char *path, const struct vc_plan *plan, struct vc_err *err)
 {
-	struct vc_file file = { .path = (char *)path };
-	char *temporary = vc_temporary_name(path);
-	char *directory = vc_dirname(path);
-	bool named = false;
+	struct vc_file file = { .path = (char *)path, .writable = true };
+	struct vc_newfile new;
 	sigset_t signals;
 	int ret;
 
 	/* A signal must not leave a file behind. */
 	vc_signals_hold(&signals);
-	if (!temporary || !directory) {
-		ret = vc_error_nomem(err);
-		goto out;
-	}
-	file.fd = open(directory, O_RDWR | O_TMPFILE | O_CLOEXEC, 0644);
-	if (file.fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-		named = true;
-		file.fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	}
-	if (file.fd < 0) {
-		ret = vc_error_sys(err, errno, path, "cannot create a file in %s", directory);
-		goto out;
-	}
-	file.writable = true;
-	ret = vc_create_and_publish(&file, path, plan, temporary, named, err);
-	if (ret && named)
-		unlink(temporary);
-	close(file.fd);
-	if (!ret) {
-		ret = vc_sync_directory(directory, err);
-		/* What was replaced is gone, but a new name can be taken back. */
-		if (ret && !plan->options->force)
-			unlink(path);
-	}
-out:
+	ret = vc_newfile_make(&new, path, plan->options->force, err);
+	file.fd = new.fd;
+	if (!ret)
+		ret = vc_write_image(&file, plan, err);
+	if (!ret)
+		ret = vc_newfile_publish(&new, err);
+	vc_newfile_end(&new);
 	vc_signals_release(&signals);
-	free(temporary);
-	free(directory);
 	return ret;
 }
 
@@ -387,22 +334,25 @@ int vc_create(const char *path, const struct vc_create_options *options,
 {
 	struct vc_plan plan = { .options = options };
 	struct vc_err ignored;
-	struct vc_file target;
-	int ret;
+	struct vc_file target = VC_FILE_CLOSED;
+	int ret = 0;
 
-	ret = vc_open_target(&target, path, options, err);
+	if (!options->into)
+		ret = vc_open_target(&target, path, options, err);
 	if (!ret)
 		ret = vc_plan_sizes(&plan, path, err);
 	if (!ret && options->base)
 		ret = vc_plan_locator(&plan, target.real ? target.real : path, err);
 	if (!ret) {
 		vc_plan_layout(&plan);
-		if (target.is_block)
+		if (options->into)
+			ret = vc_write_image(options->into, &plan, err);
+		else if (target.is_block)
 			ret = vc_create_device(&target, &plan, err);
 		else
 			ret = vc_create_file(target.real ? target.real : path, &plan, err);
 	}
-	if (!ret && options->base)
+	if (!ret && options->base && !options->into)
 		vc_children_add(&options->base->layer[0]->file,
 				target.real ? target.real : path, &ignored);
 	if (!ret)

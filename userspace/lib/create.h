@@ -23,6 +23,7 @@ enum vc_create_type {
  * @logical_sector_size: 0: the base's, or 512
  * @physical_sector_size: 0: the base's, or 4096
  * @base: the chain that the image will stand on; NULL unless differencing
+ * @into: an empty file that will get the path as its name: only write it
  * @force: overwrite
  * @creator: what to write as the creator
  */
@@ -34,6 +35,7 @@ struct vc_create_options {
 	u32 logical_sector_size;
 	u32 physical_sector_size;
 	const struct vc_chain *base;
+	const struct vc_file *into;
 	bool force;
 	const char *creator;
 };

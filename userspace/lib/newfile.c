@@ -16,7 +16,7 @@ int vc_exists(const char *path, struct vc_err *err)
 	return vc_error(err, EEXIST, path, "exists already: use --force to overwrite it");
 }
 
-int vc_publish(const char *path, const char *temporary, bool force, struct vc_err *err)
+static int vc_publish(const char *path, const char *temporary, bool force, struct vc_err *err)
 {
 	unsigned int flags = force ? 0 : RENAME_NOREPLACE;
 
@@ -34,7 +34,7 @@ int vc_publish(const char *path, const char *temporary, bool force, struct vc_er
 	return vc_error_sys(err, errno, path, "cannot give the new image its name");
 }
 
-char *vc_temporary_name(const char *path)
+static char *vc_hidden_name(const char *path)
 {
 	struct vhdx_guid guid;
 	char text[VC_GUID_TEXT];
@@ -87,17 +87,86 @@ static int vc_newfile_target(struct vc_newfile *new, const char *path, bool forc
 	return ret;
 }
 
+static int vc_newfile_open(struct vc_newfile *new, struct vc_err *err)
+{
+	char *directory = vc_dirname(new->path);
+	int ret = 0;
+
+	new->hidden = vc_hidden_name(new->path);
+	if (!directory || !new->hidden) {
+		free(directory);
+		return vc_error_nomem(err);
+	}
+	new->fd = open(directory, O_RDWR | O_TMPFILE | O_CLOEXEC, 0644);
+	/* Which error says "not here" is up to the file system. */
+	if (new->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
+		new->fd = open(new->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		new->named = new->fd >= 0;
+	}
+	if (new->fd < 0)
+		ret = vc_error_sys(err, errno, new->path, "cannot create a file in %s",
+				   directory);
+	else if (asprintf(&new->temporary, "/proc/self/fd/%d", new->fd) < 0)
+		ret = vc_error_nomem(err);
+	free(directory);
+	return ret;
+}
+
 int vc_newfile_begin(struct vc_newfile *new, const char *path, bool force,
 		     const struct vc_chain *chain, struct vc_err *err)
 {
 	int ret;
 
-	*new = (struct vc_newfile){ .force = force };
+	*new = (struct vc_newfile){ .fd = -1, .force = force };
 	ret = vc_newfile_target(new, path, force, chain, err);
-	if (ret)
-		return ret;
-	new->temporary = vc_temporary_name(new->path);
-	return new->temporary ? 0 : vc_error_nomem(err);
+	return ret ? ret : vc_newfile_open(new, err);
+}
+
+int vc_newfile_make(struct vc_newfile *new, const char *path, bool force,
+		    struct vc_err *err)
+{
+	*new = (struct vc_newfile){ .path = strdup(path), .fd = -1, .force = force };
+	return new->path ? vc_newfile_open(new, err) : vc_error_nomem(err);
+}
+
+static int vc_newfile_call(const struct vc_newfile *new, struct vc_file *file,
+			   struct vc_err *err)
+{
+	free(file->path);
+	file->path = strdup(new->path);
+	return file->path ? 0 : vc_error_nomem(err);
+}
+
+int vc_newfile_file(const struct vc_newfile *new, struct vc_file *file, struct vc_err *err)
+{
+	int ret = vc_file_open(file, new->temporary, VC_FILE_WRITE, NULL, err);
+
+	return ret ? ret : vc_newfile_call(new, file, err);
+}
+
+int vc_newfile_image(const struct vc_newfile *new, struct vc_image **image,
+		     unsigned int flags, struct vc_err *err)
+{
+	int ret = vc_image_open(image, new->temporary, flags, NULL, err);
+
+	return ret ? ret : vc_newfile_call(new, &(*image)->file, err);
+}
+
+/* A file without a name cannot take that of another: it gets one of its own first. */
+static int vc_newfile_name(struct vc_newfile *new, struct vc_err *err)
+{
+	if (!new->named && !new->force) {
+		if (!linkat(AT_FDCWD, new->temporary, AT_FDCWD, new->path, AT_SYMLINK_FOLLOW))
+			return 0;
+		if (errno == EEXIST)
+			return vc_exists(new->path, err);
+	}
+	if (!new->named &&
+	    linkat(AT_FDCWD, new->temporary, AT_FDCWD, new->hidden, AT_SYMLINK_FOLLOW))
+		return vc_error_sys(err, errno, new->path,
+				    "cannot give the new image a name");
+	new->named = true;
+	return vc_publish(new->path, new->hidden, new->force, err);
 }
 
 int vc_newfile_publish(struct vc_newfile *new, struct vc_err *err)
@@ -107,11 +176,13 @@ int vc_newfile_publish(struct vc_newfile *new, struct vc_err *err)
 
 	if (!directory)
 		return vc_error_nomem(err);
-	ret = vc_publish(new->path, new->temporary, new->force, err);
+	ret = vc_newfile_name(new, err);
 	if (!ret) {
-		free(new->temporary);
-		new->temporary = NULL;
+		new->named = false;
 		ret = vc_sync_directory(directory, err);
+		/* What was replaced is gone, but a new name can be taken back. */
+		if (ret && !new->force)
+			unlink(new->path);
 	}
 	free(directory);
 	return ret;
@@ -119,9 +190,12 @@ int vc_newfile_publish(struct vc_newfile *new, struct vc_err *err)
 
 void vc_newfile_end(struct vc_newfile *new)
 {
-	if (new->temporary)
-		unlink(new->temporary);
+	if (new->named)
+		unlink(new->hidden);
+	if (new->fd >= 0)
+		close(new->fd);
+	free(new->hidden);
 	free(new->temporary);
 	free(new->path);
-	*new = (struct vc_newfile) { };
+	*new = (struct vc_newfile) { .fd = -1 };
 }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone copy */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "active.h"
 #include "children.h"
 #include "filecopy.h"
-#include "merge.h"
+#include "log.h"
 #include "newfile.h"
 #include "options.h"
 #include "reparent.h"
@@ -40,36 +38,35 @@ struct copy_args {
 };
 
 /* The copy stands on @parent, wherever that is seen from it. */
-static int copy_set_parent(const char *temporary, const struct vc_image *parent,
+static int copy_set_parent(const struct vc_newfile *new, const struct vc_image *parent,
 			   struct vc_err *err)
 {
-	struct vc_chain copy = { .nr = 1 };
+	struct vc_log_report report;
+	struct vc_image *image;
 	int ret;
 
-	ret = vc_image_open(&copy.layer[0], temporary, VC_IMAGE_REPLAY, NULL, err);
+	ret = vc_newfile_image(new, &image, VC_IMAGE_HEADERS | VC_IMAGE_WRITE, err);
 	if (ret)
 		return ret;
-	ret = vc_chain_writable(&copy, 0, err);
+	ret = vc_log_recover(image, &report, err);
 	if (!ret)
-		ret = vc_reparent(copy.layer[0], parent, err);
+		ret = vc_image_reload(image, 0, err);
+	if (!ret)
+		ret = vc_reparent(image, parent, err);
 	/* It will have another name. */
 	if (!ret)
-		vc_children_remove(&parent->file, temporary, err);
-	vc_chain_close(&copy);
+		vc_children_remove(&parent->file, image->file.real, err);
+	vc_image_close(image);
 	return ret;
 }
 
 static int copy_bytes(struct copy_args *args, const struct vc_image *image,
-		      const char *temporary, bool *shared, struct vc_err *err)
+		      const struct vc_newfile *new, bool *shared, struct vc_err *err)
 {
 	struct vc_file to = VC_FILE_CLOSED;
-	int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	int ret;
 
-	if (fd < 0)
-		return vc_error_sys(err, errno, temporary, "cannot create a file");
-	close(fd);
-	ret = vc_file_open(&to, temporary, VC_FILE_WRITE, NULL, err);
+	ret = vc_newfile_file(new, &to, err);
 	if (!ret)
 		ret = vc_file_copy(&image->file, &to, &args->options->progress.progress, shared,
 				   err);
@@ -104,10 +101,10 @@ static int copy_layer(struct copy_args *args, const struct vc_image *image, cons
 
 	ret = vc_newfile_begin(&new, path, args->force, &args->chain, err);
 	if (!ret)
-		ret = copy_bytes(args, image, new.temporary, &shared, err);
+		ret = copy_bytes(args, image, &new, &shared, err);
 	/* A VHD finds its parent by the name beside it. */
 	if (!ret && args->parent && image->format == VC_FORMAT_VHDX)
-		ret = copy_set_parent(new.temporary, args->parent, err);
+		ret = copy_set_parent(&new, args->parent, err);
 	if (!ret)
 		ret = vc_newfile_publish(&new, err);
 	if (!ret) {
