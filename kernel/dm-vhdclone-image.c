@@ -439,6 +439,7 @@ static struct vc_image *vc_image_alloc(struct block_device *bdev,
 	img->dev = bdev->bd_dev;
 	img->users = 1;
 	spin_lock_init(&img->lock);
+	mutex_init(&img->fetch_lock);
 	init_completion(&img->loaded);
 	INIT_LIST_HEAD(&img->page_list);
 	INIT_LIST_HEAD(&img->shrink_list);
