@@ -121,7 +121,7 @@ demo:
 	@tests/demo/run
 
 bench:
-	@tests/bench/run $(if $(DEV),--dev $(DEV)) $(BENCH)
+	@tests/bench/run $(if $(DEV),--dev $(DEV)) $(if $(TWICE),--twice) $(BENCH)
 
 clean:
 	rm -rf $(MODULE_DIR) $(BUILD)/dm-vhdclone.ko $(BUILD)/lint

@@ -617,6 +617,20 @@ struct vhdx_bat_walk {
 int vhdx_bat_walk_entry(struct vhdx_bat_walk *walk, u64 entry, bool *is_bitmap,
 			u32 *number, struct vhdx_fault *fault);
 
+/**
+ * vhdx_bat_walk_absent() - walk over payload entries that are zero
+ * @walk: the walk
+ * @bat: the next @nr entries, as they are on disk
+ * @nr: how many
+ *
+ * As so many calls of vhdx_bat_walk_entry() with 0 would: none of them could refuse.
+ * Most of the table of a big disk is such.  Stops at the chunk's bitmap entry, the
+ * first entry that is not zero, and the padding.
+ *
+ * Return: how many were walked, maybe 0.
+ */
+u32 vhdx_bat_walk_absent(struct vhdx_bat_walk *walk, const __le64 *bat, u32 nr);
+
 /* ---- log entries (2.3) -------------------------------------------------------------- */
 
 /* Bytes of an entry with so many descriptors, @nr_data of them data descriptors. */

@@ -16,13 +16,13 @@
 /* For the shrinker. */
 static atomic_long_t nr_all_pages = ATOMIC_LONG_INIT(0);
 
-static struct vc_page *vc_page_alloc(u32 index)
+static struct vc_page *vc_page_alloc(u32 index, gfp_t gfp)
 {
-	struct vc_page *page = kzalloc(sizeof(*page), GFP_NOIO);
+	struct vc_page *page = kzalloc(sizeof(*page), gfp);
 
 	if (!page)
 		return NULL;
-	page->bits = (unsigned long *)get_zeroed_page(GFP_NOIO);
+	page->bits = (unsigned long *)get_zeroed_page(gfp);
 	if (!page->bits) {
 		kfree(page);
 		return NULL;
@@ -47,10 +47,25 @@ static void vc_page_free_rcu(struct rcu_head *rcu)
 }
 
 /*
- * Make a page that was read findable.  Another clone's worker may have been faster
- * with a shared image: then its page is kept and ours freed.
+ * Nothing but zeros on disk: the bitmap block was allocated in this activation and
+ * none of its pages was evicted.  Only meaningful for a page that was not found.
  */
-static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page)
+static bool vc_page_is_fresh(struct vc_image *img, u32 index)
+{
+	/* pairs with vc_page_evict(): not pinned or not found, then not fresh */
+	smp_rmb();
+	return img->fresh && test_bit(index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
+}
+
+/*
+ * Make a page findable.  Somebody else may have been faster: then his page is kept and
+ * ours freed.
+ * @fresh: the page has zeros because vc_page_is_fresh() said so
+ *
+ * Return: the page; -ENOMEM; -EAGAIN: it isn't fresh any more.
+ */
+static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page,
+				      bool fresh, gfp_t gfp)
 {
 	struct vc_page_dir __rcu **slot;
 	struct vc_page_dir *dir, *new = NULL;
@@ -61,7 +76,7 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
 	slot = &img->dirs[page->index / VHDX_BITMAP_PAGES_PER_CHUNK];
 	i = page->index % VHDX_BITMAP_PAGES_PER_CHUNK;
 	if (!rcu_access_pointer(*slot)) {
-		new = kzalloc(sizeof(*new), GFP_NOIO);
+		new = kzalloc(sizeof(*new), gfp);
 		if (!new) {
 			vc_page_free(page);
 			return ERR_PTR(-ENOMEM);
@@ -76,6 +91,8 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
 		rcu_assign_pointer(*slot, dir);
 	}
 	old = rcu_dereference_protected(dir->pages[i], lockdep_is_held(&img->lock));
+	if (!old && fresh && !vc_page_is_fresh(img, page->index))
+		old = ERR_PTR(-EAGAIN);
 	if (!old) {
 		rcu_assign_pointer(dir->pages[i], page);
 		list_add_tail(&page->list, &img->page_list);
@@ -92,17 +109,6 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
 	return page;
 }
 
-/*
- * Nothing but zeros on disk: the bitmap block was allocated in this activation and
- * none of its pages was evicted.  Only meaningful for a page that was not found.
- */
-static bool vc_page_is_fresh(struct vc_image *img, u32 index)
-{
-	/* pairs with vc_page_evict(): not pinned or not found, then not fresh */
-	smp_rmb();
-	return img->fresh && test_bit(index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
-}
-
 static struct vc_page *vc_page_find_pinned(struct vc_image *img, u32 index)
 {
 	struct vc_page *page;
@@ -115,43 +121,6 @@ static struct vc_page *vc_page_find_pinned(struct vc_image *img, u32 index)
 	return page;
 }
 
-struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool fresh)
-{
-	struct vc_page *page, *found;
-	struct page *mem;
-	int r = 0;
-
-	page = vc_page_find_pinned(img, index);
-	if (page)
-		return page;
-
-	page = vc_page_alloc(index);
-	if (!page)
-		return ERR_PTR(-ENOMEM);
-	if (img->places) {
-		r = vc_vhd_read_page(img, index, page->bits);
-	} else if (!fresh && !vc_page_is_fresh(img, index)) {
-		struct vc_batch batch;
-
-		vc_batch_init(&batch);
-		mem = virt_to_page(page->bits);
-		vc_batch_add(&batch, &img->bs, img->bdev, REQ_OP_READ | REQ_META,
-			     vc_page_place(img, index), &mem, 1);
-		r = vc_batch_wait(&batch);
-	}
-	if (r) {
-		vc_page_free(page);
-		return ERR_PTR(r);
-	}
-	/* Pinned before anybody can see it, so that it is ours to return. */
-	atomic_set(&page->pins, 1);
-	found = vc_page_insert(img, page);
-	if (found == page || IS_ERR(found))
-		return found;
-	/* Somebody else's: pin it in the regular way. */
-	return vc_page_get(img, index, fresh);
-}
-
 static bool vc_page_is_there(struct vc_image *img, u32 index)
 {
 	bool there;
@@ -162,6 +131,82 @@ static bool vc_page_is_there(struct vc_image *img, u32 index)
 	return there;
 }
 
+static void vc_fetch_lock(struct vc_image *img)
+{
+	if (img->use == VC_USE_WRITE)
+		mutex_lock(&img->fetch_lock);
+}
+
+static void vc_fetch_unlock(struct vc_image *img)
+{
+	if (img->use == VC_USE_WRITE)
+		mutex_unlock(&img->fetch_lock);
+}
+
+/* As vc_page_get(), when it isn't there.  -EAGAIN: look again. */
+static struct vc_page *vc_page_fetch(struct vc_image *img, u32 index, bool zeros)
+{
+	struct vc_page *page, *found;
+	bool fresh = false;
+	struct page *mem;
+	int r = 0;
+
+	/* Somebody may have fetched it while we waited for the lock. */
+	if (vc_page_is_there(img, index))
+		return ERR_PTR(-EAGAIN);
+	page = vc_page_alloc(index, GFP_NOIO);
+	if (!page)
+		return ERR_PTR(-ENOMEM);
+	if (img->places)
+		r = vc_vhd_read_page(img, index, page->bits);
+	else if (!zeros)
+		fresh = vc_page_is_fresh(img, index);
+	if (!img->places && !zeros && !fresh) {
+		struct vc_batch batch;
+
+		vc_batch_init(&batch);
+		mem = virt_to_page(page->bits);
+		vc_batch_add(&batch, &img->bs, img->bdev, REQ_OP_READ | REQ_META,
+			     vc_page_place(img, index), &mem, 1);
+		page->used_bits = VHDX_SECTORS_PER_PAGE;
+		r = vc_batch_wait(&batch);
+	}
+	if (r) {
+		vc_page_free(page);
+		return ERR_PTR(r);
+	}
+	/* Pinned before anybody can see it, so that it is ours to return. */
+	atomic_set(&page->pins, 1);
+	found = vc_page_insert(img, page, fresh, GFP_NOIO);
+	return found == page || IS_ERR(found) ? found : ERR_PTR(-EAGAIN);
+}
+
+struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
+{
+	struct vc_page *page;
+
+	do {
+		page = vc_page_find_pinned(img, index);
+		if (page)
+			return page;
+		vc_fetch_lock(img);
+		page = vc_page_fetch(img, index, zeros);
+		vc_fetch_unlock(img);
+	} while (page == ERR_PTR(-EAGAIN));
+	return page;
+}
+
+bool vc_page_make(struct vc_image *img, u32 index)
+{
+	const gfp_t gfp = GFP_NOWAIT | __GFP_NOWARN;
+	struct vc_page *page;
+
+	if (!vc_page_is_fresh(img, index))
+		return false;
+	page = vc_page_alloc(index, gfp);
+	return page && !IS_ERR(vc_page_insert(img, page, true, gfp));
+}
+
 #define VC_READ_AHEAD	16U
 
 void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
@@ -170,15 +215,18 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 	struct vc_batch batches[VC_READ_AHEAD];
 	unsigned int i, started = 0;
 
+	vc_fetch_lock(img);
+
 	for (i = 0; i < nr && started < VC_READ_AHEAD; i++) {
 		struct vc_page *page;
 		struct page *mem;
 
 		if (vc_page_is_there(img, index[i]) || vc_page_is_fresh(img, index[i]))
 			continue;
-		page = vc_page_alloc(index[i]);
+		page = vc_page_alloc(index[i], GFP_NOIO);
 		if (!page)
 			break;
+		page->used_bits = VHDX_SECTORS_PER_PAGE;
 		mem = virt_to_page(page->bits);
 		pages[started] = page;
 		vc_batch_init(&batches[started]);
@@ -190,28 +238,59 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 		if (vc_batch_wait(&batches[i]))
 			vc_page_free(pages[i]);
 		else
-			vc_page_insert(img, pages[i]);
+			vc_page_insert(img, pages[i], false, GFP_NOIO);
 	}
+	vc_fetch_unlock(img);
 }
 
-void vc_bits_set(struct vc_page *page, u32 first, u32 nr)
+bool vc_bits_are_set_long(const struct vc_page *page, u32 first, u32 nr)
 {
-#ifdef __LITTLE_ENDIAN
-	bitmap_set(page->bits, first, nr);
-#else
-	while (nr--)
-		__set_bit_le(first++, page->bits);
-#endif
+	const __le64 *word = (const __le64 *)page->bits + first / 64;
+	u32 n = min(nr, 64 - first % 64);
+
+	if (n < 64) {
+		if (~READ_ONCE(*word) & cpu_to_le64(vc_bits_mask(first, n)))
+			return false;
+		word++;
+		nr -= n;
+	}
+	for (; nr >= 256; nr -= 256, word += 4)
+		if (~(READ_ONCE(word[0]) & READ_ONCE(word[1]) & READ_ONCE(word[2]) &
+		      READ_ONCE(word[3])))
+			return false;
+	for (; nr >= 64; nr -= 64, word++)
+		if (~READ_ONCE(*word))
+			return false;
+	return !nr || !(~READ_ONCE(*word) & cpu_to_le64(vc_bits_mask(0, nr)));
+}
+
+static void vc_word_fill(__le64 *word, u64 mask, u64 value)
+{
+	__le64 bits = cpu_to_le64(mask);
+
+	/* Lookups read words without a lock. */
+	WRITE_ONCE(*word, value ? *word | bits : *word & ~bits);
+}
+
+void vc_bits_fill_partial(struct vc_page *page, u32 first, u32 nr, u64 value)
+{
+	__le64 *word = (__le64 *)page->bits + first / 64;
+	u32 n = min(nr, 64 - first % 64);
+
+	if (n < 64) {
+		vc_word_fill(word++, vc_bits_mask(first, n), value);
+		nr -= n;
+	}
+	memset64((u64 __force *)word, value, nr / 64);
+	if (nr % 64)
+		vc_word_fill(word + nr / 64, vc_bits_mask(0, nr % 64), value);
 }
 
 void vc_bits_clear(struct vc_page *page, u32 first, u32 nr)
 {
-#ifdef __LITTLE_ENDIAN
-	bitmap_clear(page->bits, first, nr);
-#else
-	while (nr--)
-		__clear_bit_le(first++, page->bits);
-#endif
+	if (first < page->run_end && first + nr > page->run_first)
+		page->run_end = page->run_first;
+	vc_bits_fill(page, first, nr, 0);
 }
 
 /* ---- memory pressure ------------------------------------------------------ */

@@ -132,8 +132,9 @@ bool vc_chain_remap(struct vc_chain *chain, struct bio *bio)
 		else
 			break;
 		if (probe == VC_HERE) {
+			/* A map entry of a VHD has no place in it. */
 			if (unlikely(img->places))
-				break;
+				place += img->places[sector >> img->block_shift];
 			vc_remap(bio, img->bdev, place);
 			return true;
 		}

@@ -255,10 +255,15 @@ static int vc_load_bat(struct vc_load *load)
 		if (r)
 			return r;
 		for (i = 0; i < nr; i++) {
-			u64 entry = le64_to_cpu(bat[i]);
 			bool is_bitmap;
 			u32 number;
+			u64 entry;
 
+			/* Their map entries are zero already. */
+			i += vhdx_bat_walk_absent(&walk, &bat[i], nr - i);
+			if (i == nr)
+				break;
+			entry = le64_to_cpu(bat[i]);
 			r = vhdx_bat_walk_entry(&walk, entry, &is_bitmap, &number, &fault);
 			if (r)
 				return vc_refuse(load, &fault, r);
@@ -343,7 +348,8 @@ static int vc_load_vhdx(struct vc_load *load)
 	img->lss_shift = img->geo.sector_shift - SECTOR_SHIFT;
 	img->page_shift = VHDX_SECTORS_PER_PAGE_SHIFT + img->lss_shift;
 
-	img->map = kvmalloc_array(img->geo.nr_blocks, sizeof(*img->map), GFP_KERNEL);
+	BUILD_BUG_ON(VC_ABSENT);
+	img->map = kvcalloc(img->geo.nr_blocks, sizeof(*img->map), GFP_KERNEL);
 	img->bitmaps = kvcalloc(img->geo.nr_chunks, sizeof(*img->bitmaps), GFP_KERNEL);
 	mib = compat_bdev_nr_sectors(img->bdev);
 	if (img->use == VC_USE_READ)
@@ -433,6 +439,7 @@ static struct vc_image *vc_image_alloc(struct block_device *bdev,
 	img->dev = bdev->bd_dev;
 	img->users = 1;
 	spin_lock_init(&img->lock);
+	mutex_init(&img->fetch_lock);
 	init_completion(&img->loaded);
 	INIT_LIST_HEAD(&img->page_list);
 	INIT_LIST_HEAD(&img->shrink_list);

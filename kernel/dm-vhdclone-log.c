@@ -158,7 +158,7 @@ static void vc_dirty_bat_index(struct vhdclone *vc, u32 index)
 	vc_touch(vc);
 	if (__test_and_set_bit(page, vc->bat_dirty))
 		return;
-	vc->nr_bat_dirty++;
+	WRITE_ONCE(vc->nr_bat_dirty, vc->nr_bat_dirty + 1);
 	WARN_ON_ONCE(vc->nr_bat_dirty > VC_BAT_PAGES);
 	if (vc->nr_bat_dirty == VC_BAT_PAGES / 2)
 		vc_commit_kick(vc);
@@ -174,14 +174,15 @@ void vc_dirty_bitmap_entry(struct vhdclone *vc, u32 chunk)
 	vc_dirty_bat_index(vc, vhdx_bat_bitmap_index(&vc->top->geo, chunk));
 }
 
-void vc_dirty_page(struct vhdclone *vc, struct vc_page *page)
+void vc_dirty_page_first(struct vhdclone *vc, struct vc_page *page)
 {
 	vc_touch(vc);
 	if (page->dirty)
 		return;
-	page->dirty = true;
+	WRITE_ONCE(page->dirty, true);
 	list_add_tail(&page->dirty_list, &vc->dirty_pages);
-	if (++vc->nr_dirty_pages == vc->max_dirty_pages / 2)
+	WRITE_ONCE(vc->nr_dirty_pages, vc->nr_dirty_pages + 1);
+	if (vc->nr_dirty_pages == vc->max_dirty_pages / 2)
 		vc_commit_kick(vc);
 }
 
@@ -385,7 +386,7 @@ static int vc_log_write(struct vhdclone *vc, unsigned int first, unsigned int nr
 	}
 
 	vc->log_sequence = info.sequence_number;
-	vc->log_used = used + needed;			/* c */
+	WRITE_ONCE(vc->log_used, used + needed);	/* c */
 	vc->log_tail = tail;
 	vc->all_in_place = false;
 	vc->log_head = (vc->log_head + needed) % vc->log_pages;
@@ -495,7 +496,7 @@ static int vc_freeze_bat(struct vhdclone *vc)
 		spin_unlock_irq(&vc->top->lock);
 	}
 	spin_lock_irq(&vc->top->lock);
-	vc->nr_bat_dirty -= nr;
+	WRITE_ONCE(vc->nr_bat_dirty, vc->nr_bat_dirty - nr);
 	spin_unlock_irq(&vc->top->lock);
 	return nr;
 }
@@ -516,8 +517,8 @@ static unsigned int vc_freeze_pages(struct vhdclone *vc, struct list_head *pages
 			break;
 		}
 		list_del_init(&page->dirty_list);
-		page->dirty = false;
-		vc->nr_dirty_pages--;
+		WRITE_ONCE(page->dirty, false);
+		WRITE_ONCE(vc->nr_dirty_pages, vc->nr_dirty_pages - 1);
 		/* It stays until its image is kept; it is not being evicted. */
 		atomic_inc(&page->pins);
 		memcpy(page_address(vc->slots[first + nr]), page->bits, VHDX_PAGE_SIZE);
@@ -899,7 +900,7 @@ static int vc_session_write(struct vhdclone *vc)
 	vc->log_pages = vc->header.log_length / VHDX_LOG_SECTOR;
 	vc->log_head = 0;
 	vc->log_tail = 0;
-	vc->log_used = 0;
+	WRITE_ONCE(vc->log_used, 0);
 	vc->all_in_place = true;
 	/* Far from the end of its range, and what is left is not zero. */
 	get_random_bytes(&vc->log_sequence, sizeof(vc->log_sequence));

@@ -3,7 +3,7 @@
  * dm-vhdclone: where a bio goes.
  *
  * map() looks up and remaps.  It takes a lock only to give a block its place; it
- * never sleeps, allocates memory, or does I/O of its own.  What needs any of these
+ * never sleeps, waits for memory, or does I/O of its own.  What needs any of these
  * goes to the worker: a bitmap page that is not in memory, the first write of a
  * session, the first block in a chunk, a block that must be zero-filled, whole
  * blocks to release, and writes that wait for a commit.  No bio waits for space or
@@ -60,7 +60,7 @@ static int vc_defer(struct vhdclone *vc, struct bio *bio)
 
 /* ---- changes of the map: under top->lock ------------------------------------- */
 
-static s64 vc_take(struct vhdclone *vc, u32 nr_mib)
+static inline s64 vc_take(struct vhdclone *vc, u32 nr_mib)
 {
 	struct vc_space *space = &vc->top->space;
 	s64 mib = vc_space_take(space, nr_mib);
@@ -95,7 +95,7 @@ static void vc_set_entry(struct vhdclone *vc, u32 block, u32 entry)
 static noinline int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *page)
 {
 	struct vc_image *top = vc->top;
-	sector_t start, end, page_start;
+	u32 first = vc_block_bit(top, block), nr = vc_block_bits(top);
 	s64 mib;
 
 	if (vc_entry_state(top->map[block]) != VC_ABSENT || vc_bat_is_full(vc))
@@ -105,77 +105,126 @@ static noinline int vc_alloc(struct vhdclone *vc, u32 block, struct vc_page *pag
 		return mib;
 
 	/* Bits of an earlier life would show what the new place held before. */
-	page_start = (sector_t)page->index << top->page_shift;
-	start = max((sector_t)block << top->block_shift, page_start);
-	end = min(((sector_t)block + 1) << top->block_shift,
-		  page_start + (1ULL << top->page_shift));
-	vc_bits_clear(page, vc_page_bit(top, start), (end - start) >> top->lss_shift);
+	if (first < page->used_bits)
+		vc_bits_clear(page, first, nr);
+	else
+		page->used_bits = first + nr;
 	vc_dirty_page(vc, page);
 	vc_set_entry(vc, block, vc_entry(VC_PARTIAL, mib));
-	vc->nr_present++;
-	vc->nr_partial++;
+	WRITE_ONCE(vc->nr_present, vc->nr_present + 1);
+	WRITE_ONCE(vc->nr_partial, vc->nr_partial + 1);
 	return 0;
 }
 
-/* Is every bit of the block set?  Cheap where it usually isn't. */
-static bool vc_block_is_complete(struct vhdclone *vc, struct vc_page *page, u32 block,
-				 const struct vc_io *io)
+static noinline bool vc_block_is_complete_slow(struct vhdclone *vc,
+					       const struct vc_io *io)
 {
 	struct vc_image *top = vc->top;
-	sector_t start = (sector_t)block << top->block_shift;
-	sector_t end = vc_block_end(top, block);
-	sector_t page_sectors = 1ULL << top->page_shift;
-	u32 first, last, index;
+	sector_t start = (sector_t)io->block << top->block_shift;
+	sector_t left = vc_block_end(top, io->block) - start;
 	bool complete = true;
+	u32 index;
 
-	if (end - start <= page_sectors) {
-		first = vc_page_bit(top, start);
-		last = first + ((end - start) >> top->lss_shift);
-		if (io->first_bit > first && !test_bit_le(io->first_bit - 1, page->bits))
-			return false;
-		if (io->first_bit + io->nr_bits < last &&
-		    !test_bit_le(io->first_bit + io->nr_bits, page->bits))
-			return false;
-		return find_next_zero_bit_le(page->bits, last, first) >= last;
-	}
-
-	/* Several pages: all of them must be in memory.  None is evicted meanwhile. */
+	/* All of its pages must be in memory.  None is evicted meanwhile. */
 	rcu_read_lock();
-	for (index = vc_page_index(top, start); complete && start < end;
-	     index++, start += page_sectors) {
-		struct vc_page *p = vc_page_find(top, index);
+	for (index = vc_page_index(top, start); complete && left; index++) {
+		sector_t nr = min(left, 1ULL << top->page_shift);
+		struct vc_page *page = vc_page_find(top, index);
 
-		last = min(end - start, page_sectors) >> top->lss_shift;
-		complete = p && find_next_zero_bit_le(p->bits, last, 0) >= last;
+		complete = page && vc_bits_are_set(page, vc_page_bit(top, start),
+						   nr >> top->lss_shift);
+		left -= nr;
 	}
 	rcu_read_unlock();
 	return complete;
 }
 
+/* Is every bit of the block set?  Those of @io are. */
+static __always_inline bool vc_block_is_complete(struct vhdclone *vc,
+						 const struct vc_io *io)
+{
+	u32 first = vc_block_bit(vc->top, io->block);
+	u32 end = first + vc_block_bits(vc->top);
+	u32 next = io->first_bit + io->nr_bits;
+	const struct vc_page *page = io->page;
+
+	/* The last one may end before its bits do. */
+	if (unlikely(io->block == vc->total_blocks - 1))
+		return vc_block_is_complete_slow(vc, io);
+	/* Most are not, right behind or right in front of what was written. */
+	if (next < end && !test_bit_le(next, page->bits))
+		return false;
+	if (io->first_bit > first && !test_bit_le(io->first_bit - 1, page->bits))
+		return false;
+	/* Sequential writes make one run. */
+	if (page->run_first <= first && page->run_end >= end && !vc->big_blocks)
+		return true;
+	return vc_block_is_complete_slow(vc, io);
+}
+
+/* If the block is complete, it needs no bits any more. */
+static noinline void vc_promote(struct vhdclone *vc, struct vc_io *io)
+{
+	if (!vc_block_is_complete(vc, io) || vc_bat_is_full(vc))
+		return;
+	vc_set_entry(vc, io->block, vc_entry(VC_FULL, vc_entry_mib(io->entry)));
+	WRITE_ONCE(vc->nr_partial, vc->nr_partial - 1);
+	vc_count(vc, VC_STAT_PROMOTIONS);
+}
+
+/*
+ * Set the bits of a write, if they are not set yet.
+ *
+ * Return: false if the block can't be complete.  A word of bits is one block's, but the
+ * last block may end inside of one.
+ */
+static __always_inline bool vc_set_bits(struct vhdclone *vc, struct vc_io *io)
+{
+	struct vc_page *page = io->page;
+	u32 first = io->first_bit, nr = io->nr_bits;
+
+	if (likely(first % 64 + nr <= 64)) {
+		__le64 *word = (__le64 *)page->bits + first / 64;
+		__le64 old = *word, new = old | cpu_to_le64(vc_bits_mask(first, nr));
+
+		if (new == old)
+			return false;
+		vc_dirty_page(vc, page);
+		/* As in vc_set_entry(): who sees the bits sees that they are not durable. */
+		smp_wmb();
+		WRITE_ONCE(*word, new);
+		return !~new || unlikely(io->block == vc->total_blocks - 1);
+	}
+	if (vc_bits_are_set(page, first, nr))
+		return false;
+	vc_dirty_page(vc, page);
+	/* likewise */
+	smp_wmb();
+	vc_bits_set(page, first, nr);
+	/* Unless block or page end here, a look at the next bit usually settles it. */
+	nr += first;
+	return !(nr & ((vc->write_sectors - 1) >> vc->top->lss_shift)) ||
+	       test_bit_le(nr, page->bits) || unlikely(io->block == vc->total_blocks - 1);
+}
+
 /* A write completed: its sectors are here from now on.  Irq context. */
-static noinline void vc_written(struct vhdclone *vc, struct vc_io *io)
+static void vc_written(struct vhdclone *vc, struct vc_io *io)
 {
 	struct vc_image *top = vc->top;
 	unsigned long flags;
 
 	spin_lock_irqsave(&top->lock, flags);
-	/* Not ours any more, or FULLY_PRESENT already? */
-	if (top->map[io->block] != io->entry)
-		goto out;
-	if (vc_bits_are_set(io->page, io->first_bit, io->nr_bits))
-		goto out;
-	vc_dirty_page(vc, io->page);
-	/* As in vc_set_entry(): who sees the bits sees that they are not durable. */
-	smp_wmb();
-	vc_bits_set(io->page, io->first_bit, io->nr_bits);
-	if (!vc_bat_is_full(vc) &&
-	    vc_block_is_complete(vc, io->page, io->block, io)) {
-		vc_set_entry(vc, io->block, vc_entry(VC_FULL, vc_entry_mib(io->entry)));
-		vc->nr_partial--;
-		vc_count(vc, VC_STAT_PROMOTIONS);
-	}
-out:
+	/* Still ours, and not FULLY_PRESENT already? */
+	if (likely(top->map[io->block] == io->entry) && vc_set_bits(vc, io))
+		vc_promote(vc, io);
 	spin_unlock_irqrestore(&top->lock, flags);
+}
+
+static void vc_count_released(struct vhdclone *vc, enum vc_state state)
+{
+	WRITE_ONCE(vc->nr_present, vc->nr_present - 1);
+	if (state == VC_PARTIAL)
+		WRITE_ONCE(vc->nr_partial, vc->nr_partial - 1);
 }
 
 /* A whole block reads as zeros from now on.  Return: 0 or -EAGAIN. */
@@ -193,8 +242,7 @@ static int vc_zero_block(struct vhdclone *vc, u32 block)
 		vc_set_entry(vc, block, vc_entry(VC_ZERO, 0));
 	} else {
 		vc_set_entry(vc, block, vc_entry(VC_ZERO_PENDING, vc_entry_mib(entry)));
-		vc->nr_present--;
-		vc->nr_partial -= state == VC_PARTIAL;
+		vc_count_released(vc, state);
 	}
 	return 0;
 }
@@ -213,8 +261,7 @@ static int vc_drop_block(struct vhdclone *vc, u32 block)
 		vc_set_entry(vc, block, vc_entry(VC_ABSENT, 0));
 	} else {
 		vc_set_entry(vc, block, vc_entry(VC_DROP_PENDING, vc_entry_mib(entry)));
-		vc->nr_present--;
-		vc->nr_partial -= state == VC_PARTIAL;
+		vc_count_released(vc, state);
 	}
 	vc_count(vc, VC_STAT_DISCARDS);
 	return 0;
@@ -243,6 +290,9 @@ vc_remap_write(struct vhdclone *vc, struct bio *bio, struct vc_io *io, sector_t 
 	vc_remap(bio, vc->top->bdev, place);
 }
 
+static enum vc_verdict vc_map_data_again(struct vhdclone *vc, struct bio *bio,
+					 struct vc_io *io, sector_t sector);
+
 /*
  * Map a write, or a write-zeroes as a write of zeros, that lies in one block and one
  * bitmap page.  The worker is needed for whatever is not ready.
@@ -252,13 +302,13 @@ vc_map_data(struct vhdclone *vc, struct bio *bio, struct vc_io *io, sector_t sec
 {
 	struct vc_image *top = vc->top;
 	u32 block = vc_block_of(vc, sector);
+	u32 offset = sector & vc->block_mask;
 	enum vc_state state;
-	sector_t offset = sector & ((1ULL << top->block_shift) - 1);
 	struct vc_page *page;
 	unsigned long flags;
 	u32 entry, first, nr;
 	int r;
-again:
+
 	entry = READ_ONCE(top->map[block]);
 	state = vc_entry_state(entry);
 	if (likely(state == VC_FULL)) {
@@ -266,20 +316,22 @@ again:
 		return VC_MAPPED;
 	}
 	if (state == VC_ABSENT) {
-		if (!vc->differencing || top->block_shift > top->page_shift ||
+		if (!vc->differencing || vc->big_blocks ||
 		    !READ_ONCE(top->bitmaps[vhdx_block_chunk(&top->geo, block)]))
 			return VC_WORKER;
 	} else if (state != VC_PARTIAL) {
 		return VC_WORKER;
 	}
 
-	first = vc_page_bit(top, sector);
+	first = ((u32)sector & (vc->page_sectors - 1)) >> top->lss_shift;
 	nr = bio_sectors(bio) >> top->lss_shift;
 
 	rcu_read_lock();
 	page = vc_page_find(top, vc_page_index(top, sector));
-	if (!page) {
+	if (unlikely(!page)) {
 		rcu_read_unlock();
+		if (state == VC_ABSENT && vc_page_make(top, vc_page_index(top, sector)))
+			return vc_map_data_again(vc, bio, io, sector);
 		return VC_WORKER;
 	}
 	if (state == VC_PARTIAL) {
@@ -290,7 +342,7 @@ again:
 			/* pairs with the order of vc_alloc() */
 			smp_rmb();
 			if (unlikely(READ_ONCE(top->map[block]) != entry))
-				goto again;
+				return vc_map_data_again(vc, bio, io, sector);
 			vc_remap_write(vc, bio, io, vc_entry_sector(entry) + offset);
 			return VC_MAPPED;
 		}
@@ -310,7 +362,7 @@ again:
 		if (r) {
 			vc_page_unpin(page);
 			if (r == -EAGAIN && vc_entry_state(entry) != VC_ABSENT)
-				goto again;
+				return vc_map_data_again(vc, bio, io, sector);
 			return VC_WORKER;
 		}
 	}
@@ -322,6 +374,13 @@ again:
 	io->nr_bits = nr;
 	vc_remap_write(vc, bio, io, vc_entry_sector(entry) + offset);
 	return VC_MAPPED;
+}
+
+/* Something changed meanwhile. */
+static noinline enum vc_verdict vc_map_data_again(struct vhdclone *vc, struct bio *bio,
+						  struct vc_io *io, sector_t sector)
+{
+	return vc_map_data(vc, bio, io, sector);
 }
 
 /* Whole blocks are dropped or zeroed, but never in an image that keeps them all. */
@@ -494,16 +553,13 @@ int vc_map(struct dm_target *ti, struct bio *bio)
 	return vc_map_other(vc, bio);
 }
 
-static noinline int vc_end_write(struct vhdclone *vc, struct bio *bio, blk_status_t error)
+/* The end of a write that something remains to be done for. */
+static noinline int vc_end_write_slow(struct vhdclone *vc, struct vc_io *io,
+				      blk_status_t error)
 {
-	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+	struct vc_page *page = io->page;
 
-	/* What was to be flushed is lost: no later flush may say otherwise. */
-	if (unlikely(error) && io->is_flush && !vc->read_only)
-		vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
-	if (io->page) {
-		struct vc_page *page = io->page;
-
+	if (page) {
 		if (likely(!error))
 			vc_written(vc, io);
 		io->page = NULL;
@@ -512,23 +568,46 @@ static noinline int vc_end_write(struct vhdclone *vc, struct bio *bio, blk_statu
 	if (unlikely(io->wait_commit)) {
 		io->wait_commit = false;
 		if (!error) {
-			vc_commit_add_waiter(vc, bio);
+			vc_commit_add_waiter(vc, dm_bio_from_per_bio_data(io, sizeof(*io)));
 			return DM_ENDIO_INCOMPLETE;
 		}
 	}
 	return DM_ENDIO_DONE;
 }
 
+static noinline int vc_end_write(struct vhdclone *vc, struct bio *bio)
+{
+	struct vc_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	if (likely(!io->page && !io->wait_commit))
+		return DM_ENDIO_DONE;
+	return vc_end_write_slow(vc, io, BLK_STS_OK);
+}
+
+static noinline int vc_end_error(struct vhdclone *vc, struct bio *bio, blk_status_t error)
+{
+	struct vc_io *io;
+
+	/* AGAIN is none: a NOWAIT bio met a queue that is full, and will be sent anew. */
+	if (error != BLK_STS_AGAIN)
+		atomic_inc(&vc->errors);
+	if (bio_op(bio) == REQ_OP_READ)
+		return DM_ENDIO_DONE;
+	io = dm_per_bio_data(bio, sizeof(*io));
+	/* What was to be flushed is lost: no later flush may say otherwise. */
+	if (io->is_flush && !vc->read_only)
+		vc_set_mode(vc, VC_MODE_FAIL, "a flush of the device failed");
+	return vc_end_write_slow(vc, io, error);
+}
+
 int vc_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
-	struct vhdclone *vc = ti->private;
-
 	if (unlikely(*error))
-		atomic_inc(&vc->errors);
+		return vc_end_error(ti->private, bio, *error);
 	/* Reads have no per-bio data. */
 	if (bio_op(bio) == REQ_OP_READ)
 		return DM_ENDIO_DONE;
-	return vc_end_write(vc, bio, *error);
+	return vc_end_write(ti->private, bio);
 }
 
 /* ---- the worker -------------------------------------------------------------------------- */
@@ -646,7 +725,7 @@ static int vc_fill_block(struct vhdclone *vc, u32 block)
 	vc_count(vc, VC_STAT_ZERO_FILLS);
 	spin_lock_irq(&top->lock);
 	vc_set_entry(vc, block, vc_entry(VC_FULL, mib));
-	vc->nr_present++;
+	WRITE_ONCE(vc->nr_present, vc->nr_present + 1);
 	spin_unlock_irq(&top->lock);
 	return 0;
 }
@@ -656,7 +735,7 @@ static int vc_prepare_absent(struct vhdclone *vc, u32 block, sector_t sector)
 {
 	struct vc_image *top = vc->top;
 	sector_t page_sectors = 1ULL << top->page_shift;
-	bool several = top->block_shift > top->page_shift;
+	bool several = vc->big_blocks;
 	sector_t start = several ? (sector_t)block << top->block_shift : sector;
 	sector_t end = several ? ((sector_t)block + 1) << top->block_shift : sector + 1;
 	struct vc_page *page = NULL;

@@ -10,7 +10,7 @@
 
 #include <linux/bitmap.h>
 
-s64 vc_space_take(struct vc_space *space, u32 nr_mib)
+s64 vc_space_search(struct vc_space *space, u32 nr_mib)
 {
 	u64 mib;
 

@@ -205,6 +205,8 @@ static int vc_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	vc->total_blocks = DIV_ROUND_UP_ULL(top->sectors, top->block_sectors);
 	vc->page_sectors = VHDX_SECTORS_PER_PAGE * (top->sector_size >> SECTOR_SHIFT);
 	vc->write_sectors = min(top->block_sectors, vc->page_sectors);
+	vc->block_mask = top->block_sectors - 1;
+	vc->big_blocks = top->block_sectors > vc->page_sectors;
 	ti->num_flush_bios = 1;
 	ti->flush_supported = true;
 	ti->num_discard_bios = 1;

@@ -21,6 +21,9 @@
  *			  Never taken on an I/O, nor held over one.
  *	vc->commit_lock	  (mutex) one commit, session start or checkpoint at a
  *			  time.  Held across log I/O.
+ *	img->fetch_lock	  (mutex) the delta only: one page at a time is looked for, read
+ *			  and made findable.  Else it could come, change and go
+ *			  meanwhile, and what was read be old.
  *	img->lock	  (spinlock, irq-safe) every change of what the map path
  *			  looks up in this image: the block map, bitmap bits,
  *			  the page list, and for the delta also free space, the
@@ -206,6 +209,7 @@ struct vc_space {
  * @nr_pages: their number
  * @keep_pages: evict none: what they hold can't be written any more (fail mode)
  * @space: the delta's free space
+ * @fetch_lock: see the top of this file
  */
 struct vc_image {
 	u32 *map;
@@ -226,6 +230,7 @@ struct vc_image {
 	unsigned long nr_pages;
 	bool keep_pages;
 	struct vc_space space;
+	struct mutex fetch_lock;	/* one fetch of a page at a time */
 
 	/* constant while in use */
 	struct vc_layer_args args;
@@ -351,6 +356,8 @@ int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits);
  * @pins: writes that will set bits here; -1: being evicted
  * @referenced: looked up since the shrinker came by
  * @dirty: on the dirty list, under img->lock
+ * @used_bits: no bit from here on was ever set, under img->lock
+ * @run_first, @run_end: a run of bits that are set, under img->lock
  * @image: newest logged image that is not in place yet, or NULL; under
  *	   commit_lock and img->lock
  * @list: on img->page_list
@@ -365,6 +372,9 @@ struct vc_page {
 	atomic_t pins;
 	bool referenced;
 	bool dirty;
+	u16 used_bits;
+	u16 run_first;
+	u16 run_end;
 	struct page *image;
 	struct list_head list;
 	struct list_head dirty_list;
@@ -390,6 +400,18 @@ static inline u32 vc_page_index(const struct vc_image *img, sector_t sector)
 static inline u32 vc_page_bit(const struct vc_image *img, sector_t sector)
 {
 	return (sector & ((1ULL << img->page_shift) - 1)) >> img->lss_shift;
+}
+
+/* A block's first bit in its page, or 0 if it has several pages. */
+static inline u32 vc_block_bit(const struct vc_image *img, u32 block)
+{
+	return block << (img->block_shift - img->lss_shift) & (VHDX_SECTORS_PER_PAGE - 1);
+}
+
+/* A block's bits in a page.  They are whole words. */
+static inline u32 vc_block_bits(const struct vc_image *img)
+{
+	return min(1U << (img->block_shift - img->lss_shift), (u32)VHDX_SECTORS_PER_PAGE);
 }
 
 /* Where the page lies on the device. */
@@ -429,13 +451,20 @@ static inline void vc_page_unpin(struct vc_page *page)
 
 /**
  * vc_page_get() - find a page or read it
- * @index: page number; its chunk must have a bitmap block, unless @fresh
- * @fresh: what is on disk does not matter: start with zeros
+ * @index: page number; its chunk must have a bitmap block, unless @zeros
+ * @zeros: what is on disk does not matter: start with zeros
  *
  * Worker only.  The page comes back pinned.
  * Return: the page or ERR_PTR(-EIO, -ENOMEM).
  */
-struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool fresh);
+struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros);
+
+/**
+ * vc_page_make() - make a page in a chunk whose bits on disk are known to be zeros
+ *
+ * Any context.  Return: false if it isn't known, or memory is short: ask the worker.
+ */
+bool vc_page_make(struct vc_image *img, u32 index);
 
 /**
  * vc_pages_read() - read a number of pages at once; best effort, worker only
@@ -454,8 +483,27 @@ void vc_pages_exit(struct vc_image *img);
 int vc_pages_register(void);
 void vc_pages_unregister(void);
 
-/* Set or clear bits [first, first + nr) of a page; under img->lock. */
-void vc_bits_set(struct vc_page *page, u32 first, u32 nr);
+/* vc_bits_fill() where the first or the last word is not meant as a whole. */
+void vc_bits_fill_partial(struct vc_page *page, u32 first, u32 nr, u64 value);
+
+/* @value, 0 or ~0, to bits [@first, @first + @nr), word by word. */
+static __always_inline void vc_bits_fill(struct vc_page *page, u32 first, u32 nr, u64 value)
+{
+	if (likely(!((first | nr) % 64)))
+		memset64((u64 *)page->bits + first / 64, value, nr / 64);
+	else
+		vc_bits_fill_partial(page, first, nr, value);
+}
+
+/* Set or clear bits [first, first + nr) of a page, @nr is not 0; under img->lock. */
+static __always_inline void vc_bits_set(struct vc_page *page, u32 first, u32 nr)
+{
+	vc_bits_fill(page, first, nr, ~0ULL);
+	if (page->run_end != first)
+		page->run_first = first;
+	page->run_end = first + nr;
+}
+
 void vc_bits_clear(struct vc_page *page, u32 first, u32 nr);
 
 /* ---- -chain --------------------------------------------------------------------- */
@@ -512,6 +560,9 @@ static __always_inline u64 vc_bits_mask(u32 first, u32 nr)
 	return ~0ULL >> (64 - nr) << first % 64;
 }
 
+/* vc_bits_are_set() for more than a word. */
+bool vc_bits_are_set_long(const struct vc_page *page, u32 first, u32 nr);
+
 /* Are bits [first, first + nr) of a page set?  @nr is not 0. */
 static __always_inline bool vc_bits_are_set(const struct vc_page *page, u32 first, u32 nr)
 {
@@ -520,7 +571,8 @@ static __always_inline bool vc_bits_are_set(const struct vc_page *page, u32 firs
 
 		return vc_bits_word(page, first, mask) == mask;
 	}
-	return find_next_zero_bit_le(page->bits, first + nr, first) >= first + nr;
+	/* What isn't usually begins with what isn't. */
+	return test_bit_le(first, page->bits) && vc_bits_are_set_long(page, first, nr);
 }
 
 enum vc_probe {
@@ -615,8 +667,29 @@ void vc_chain_lookup(struct vc_chain *chain, sector_t sector, struct vc_place *p
 
 /* ---- -space: all under img->lock -------------------------------------------------- */
 
+/* vc_space_take() when the next place isn't free. */
+s64 vc_space_search(struct vc_space *space, u32 nr_mib);
+
 /* Return: first MiB, or -ENOSPC. */
-s64 vc_space_take(struct vc_space *space, u32 nr_mib);
+static inline s64 vc_space_take(struct vc_space *space, u32 nr_mib)
+{
+	unsigned long *word = &space->used[space->cursor / BITS_PER_LONG];
+	unsigned int low = space->cursor % BITS_PER_LONG;
+	unsigned long mask;
+
+	/* A search usually ends where it starts: a look at one word. */
+	if (unlikely(low + nr_mib > BITS_PER_LONG ||
+		     space->cursor + nr_mib > space->nr_mib))
+		return vc_space_search(space, nr_mib);
+	mask = ~0UL >> (BITS_PER_LONG - nr_mib) << low;
+	if (unlikely(*word & mask))
+		return vc_space_search(space, nr_mib);
+	*word |= mask;
+	space->nr_free -= nr_mib;
+	space->cursor += nr_mib;
+	return space->cursor - nr_mib;
+}
+
 void vc_space_give_back(struct vc_space *space, u64 mib, u32 nr_mib);
 
 /* ---- the clone ---------------------------------------------------------------------- */
@@ -680,6 +753,8 @@ struct vc_layer {
  * @gate: see enum vc_gate; changed under top->lock
  * @lss_mask: a write's sector and length must be clear of these bits
  * @page_sectors: what a bitmap page covers
+ * @block_mask: sectors of a block, less one
+ * @big_blocks: a block has several bitmap pages
  * @write_sectors: a block, or what a bitmap page covers if that is less
  *
  * @dirty_seq: raised by each change that a commit must carry; under top->lock
@@ -694,7 +769,9 @@ struct vhdclone {
 	u32 lss_mask;
 	u32 page_sectors;
 	u32 write_sectors;
+	u32 block_mask;
 	bool differencing;
+	bool big_blocks;
 	bool discard_passdown;
 
 	struct dm_target *ti;
@@ -817,7 +894,15 @@ void vc_commit_add_waiter(struct vhdclone *vc, struct bio *bio);
 /* Under top->lock: mark what a change touched. */
 void vc_dirty_bat(struct vhdclone *vc, u32 block);
 void vc_dirty_bitmap_entry(struct vhdclone *vc, u32 chunk);
-void vc_dirty_page(struct vhdclone *vc, struct vc_page *page);
+void vc_dirty_page_first(struct vhdclone *vc, struct vc_page *page);
+
+static inline void vc_dirty_page(struct vhdclone *vc, struct vc_page *page)
+{
+	if (likely(page->dirty && vc->dirty_seq != READ_ONCE(vc->durable_seq)))
+		WRITE_ONCE(vc->dirty_seq, vc->dirty_seq + 1);
+	else
+		vc_dirty_page_first(vc, page);
+}
 
 /* Under top->lock: too much is dirty to add more? */
 static inline bool vc_bat_is_full(struct vhdclone *vc)

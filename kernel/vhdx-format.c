@@ -896,6 +896,26 @@ int vhdx_bat_walk_entry(struct vhdx_bat_walk *walk, u64 entry, bool *is_bitmap,
 	return vhdx_bat_walk_payload(walk, entry, at, *number, fault);
 }
 
+u32 vhdx_bat_walk_absent(struct vhdx_bat_walk *walk, const __le64 *bat, u32 nr)
+{
+	const struct vhdx_geometry *geo = walk->geo;
+	u32 payload = vhdx_bat_bitmap_index(geo, walk->chunk) - walk->index;
+	u32 block = walk->index - walk->chunk;
+	u32 blocks = block < geo->nr_blocks ? geo->nr_blocks - block : 0;
+	u32 n = 0;
+
+	if (nr > payload)
+		nr = payload;
+	if (nr > blocks)
+		nr = blocks;
+	while (nr - n >= 4 && !(bat[n] | bat[n + 1] | bat[n + 2] | bat[n + 3]))
+		n += 4;
+	while (n < nr && !bat[n])
+		n++;
+	walk->index += n;
+	return n;
+}
+
 /* ---- log entries -------------------------------------------------------------- */
 
 void vhdx_log_entry_build(struct vhdx_log_entry_header *h,

@@ -10,8 +10,9 @@
  *	ns mean, ns least, reads, writes, flushes, bytes, p50, p99
  *
  * ns is per operation, of the monotonic clock: in a guest whose clock counts
- * instructions, these are instructions.  The mean is that of the whole run, the least
- * that of batches of --batch operations.  Reads to bytes are per operation and from the
+ * instructions, these are instructions.  The mean is that of all batches of --batch
+ * operations, with --no-ticks only of those that no tick of the timer fell into; the
+ * least is that of the cheapest batch.  Reads to bytes are per operation and from the
  * block layer's statistics of the --stat devices.  p50 and p99 are of single operations,
  * in ns, with --latency only.
  */
@@ -32,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HUGE_PAGE	(2UL << 20)
 #define MAX_STATS	8
 #define MAX_DEPTH	128
 
@@ -60,7 +62,7 @@ static struct {
 	uint64_t warm, count, batch;
 	uint64_t seed;
 	uint64_t depth, threads, cpus;
-	bool sequential, latency, align;
+	bool sequential, latency, align, mark, no_ticks;
 	const char *trace;	/* file that gets 1 and 0 around what is measured */
 	const char *stat[MAX_STATS];
 	unsigned int nr_stats;
@@ -92,6 +94,20 @@ static uint64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/*
+ * For durations.  The monotonic clock is scaled by what the kernel found the counter's
+ * frequency to be, a bit differently each time; where it counts instructions, the
+ * counter itself is exact.
+ */
+static uint64_t stamp(void)
+{
+#ifdef __x86_64__
+	if (opt.no_ticks)
+		return __builtin_ia32_rdtsc();
+#endif
+	return now();
 }
 
 static uint64_t random64(void)
@@ -216,13 +232,96 @@ static void align(void)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
+/*
+ * All buffers are in huge pages, if there are some: how many pieces of memory an I/O has
+ * is no chance then.
+ */
+static char *arena;
+static size_t arena_left;
+static pthread_mutex_t arena_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void arena_make(uint64_t nr)
+{
+	size_t size = (nr * opt.bs + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+
+	arena = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+	if (arena == MAP_FAILED)
+		arena = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (arena == MAP_FAILED)
+		err(1, "no memory");
+	memset(arena, 0xa5, size);
+	arena_left = size;
+}
+
+/*
+ * When the timer ticks: it takes some thousand instructions in what is measured just
+ * then, which have nothing to do with it, and the mean would depend on how many ticks
+ * there happen to be.  A tick shows as a gap in the clock.
+ */
+static struct {
+	uint64_t period, begin, end;	/* begin and end of the gap, modulo period */
+	int64_t offset;			/* from stamp() to now() */
+} tick;
+
+static uint64_t next_gap(uint64_t *end)
+{
+	uint64_t last = now(), t, limit = last + 100000000;
+
+	while ((t = now()) < limit) {
+		if (t - last > 800) {
+			*end = t;
+			return last;
+		}
+		last = t;
+	}
+	errx(1, "no tick in 100 ms");
+}
+
+static void find_ticks(void)
+{
+	uint64_t first, second, end, i;
+
+	if (!opt.no_ticks)
+		return;
+	/* Other timers may be due at one of them; the least distance is the period. */
+	first = next_gap(&end);
+	for (i = 0; i < 4; i++) {
+		second = next_gap(&end);
+		if (!tick.period || second - first < tick.period)
+			tick.period = second - first;
+		first = second;
+	}
+	/* HZ is 250 or 1000. */
+	tick.period = (tick.period + 125000) / 250000 * 250000;
+	tick.begin = first % tick.period;
+	tick.end = tick.begin + (end - first);
+}
+
+/* Did a tick fall between the two? */
+static bool ticked(uint64_t from, uint64_t to)
+{
+	uint64_t at;
+
+	if (!opt.no_ticks)
+		return false;
+	from += tick.offset;
+	to += tick.offset;
+	/* The last tick that began before @to. */
+	at = to - (to - tick.begin) % tick.period;
+	return at + (tick.end - tick.begin) > from;
+}
+
 static void *buffer(void)
 {
 	void *buf;
 
-	if (posix_memalign(&buf, 4096, opt.bs))
-		errx(1, "no memory");
-	memset(buf, 0xa5, opt.bs);
+	pthread_mutex_lock(&arena_lock);
+	if (arena_left < opt.bs)
+		errx(1, "no buffer is left");
+	arena_left -= opt.bs;
+	buf = arena + arena_left;
+	pthread_mutex_unlock(&arena_lock);
 	return buf;
 }
 
@@ -377,7 +476,13 @@ static void *thread_run(void *arg)
 	void *buf = buffer();
 	uint64_t i;
 
-	if (opt.op != FSYNC) {
+	if (opt.op == FSYNC && opt.no_ticks) {
+		/* One after the other, until each waits: no chance in who runs when. */
+		struct sched_param one = { .sched_priority = 1 };
+
+		if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &one))
+			errx(1, "no real-time priority");
+	} else {
 		cpu_set_t set;
 
 		CPU_ZERO(&set);
@@ -388,10 +493,10 @@ static void *thread_run(void *arg)
 		one(buf, i);
 	pthread_barrier_wait(&barrier);
 	pthread_barrier_wait(&barrier);
-	t->begin = now();
+	t->begin = stamp();
 	for (i = t->nr; i < opt.count; i += opt.threads)
 		one(buf, opt.warm + i);
-	t->end = now();
+	t->end = stamp();
 	return NULL;
 }
 
@@ -447,6 +552,15 @@ static void run_threads(void)
 	free(threads);
 }
 
+/* What tests/bench/profile.c looks out for. */
+static void mark(void)
+{
+#ifdef __x86_64__
+	if (opt.mark)
+		__asm__ volatile("xchg %%bx, %%bx" : : : "memory");
+#endif
+}
+
 static void trace(const char *on)
 {
 	int file;
@@ -461,10 +575,11 @@ static void trace(const char *on)
 
 static void run(void)
 {
-	uint64_t nr_batches = opt.count / opt.batch, i, j, begin, end, last;
+	uint64_t nr_batches = opt.count / opt.batch, nr_used = 0, i, j, last;
 	uint64_t *batches = calloc(nr_batches, sizeof(*batches)), *took = NULL;
 	struct counters before, after;
 	void *buf = buffer();
+	double sum = 0;
 
 	if (opt.latency) {
 		took = malloc(opt.count * sizeof(*took));
@@ -476,13 +591,18 @@ static void run(void)
 		ring_run(0, opt.warm);
 	for (i = 0; i < opt.warm && opt.engine == PSYNC; i++)
 		one(buf, i);
+	find_ticks();
 	align();
 	before = get_stats();
 	trace("1");
-	begin = now();
-	last = begin;
+	tick.offset = now() - stamp();
+	mark();
+	last = stamp();
 	if (opt.latency && opt.engine == URING) {
 		ring_latency(opt.warm, opt.count, took);
+		sum = stamp() - last;
+		nr_used = nr_batches;
+		batches[0] = sum / nr_batches;
 	} else {
 		for (j = 0; j < nr_batches; j++) {
 			uint64_t first = opt.warm + j * opt.batch, t;
@@ -498,17 +618,23 @@ static void run(void)
 						took[j * opt.batch + i] = now() - t0;
 				}
 			}
-			t = now();
+			t = stamp();
 			batches[j] = t - last;
+			if (!ticked(last, t)) {
+				sum += batches[j];
+				nr_used++;
+			}
 			last = t;
 		}
 	}
-	end = now();
+	mark();
 	trace("0");
 	after = get_stats();
+	if (!nr_used)
+		errx(1, "a tick in each batch: make them smaller");
 	qsort(batches, nr_batches, sizeof(*batches), compare);
-	report((double)(end - begin) / opt.count, (double)batches[0] / opt.batch,
-	       &before, &after, took);
+	report(sum / (nr_used * opt.batch), (double)batches[0] / opt.batch, &before, &after,
+	       took);
 }
 
 /* ---- options -------------------------------------------------------------------- */
@@ -561,6 +687,8 @@ static const struct option options[] = {
 	{ "trace", required_argument, NULL, 'T' },
 	{ "latency", no_argument, NULL, 'l' },
 	{ "align", no_argument, NULL, 'a' },
+	{ "mark", no_argument, NULL, 'm' },
+	{ "no-ticks", no_argument, NULL, 'x' },
 	{ "stat", required_argument, NULL, 'D' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -585,6 +713,12 @@ static void parse_one(int c)
 		break;
 	case 'a':
 		opt.align = true;
+		break;
+	case 'x':
+		opt.no_ticks = true;
+		break;
+	case 'm':
+		opt.mark = true;
 		break;
 	case 'T':
 		opt.trace = optarg;
@@ -635,7 +769,8 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	parse(argc, argv);
-	fd = open(opt.device, (opt.op == READ ? O_RDONLY : O_RDWR) | O_DIRECT);
+	/* Whether a read changes the node's atime depends on the time of day. */
+	fd = open(opt.device, (opt.op == READ ? O_RDONLY : O_RDWR) | O_DIRECT | O_NOATIME);
 	if (fd < 0)
 		err(1, "%s", opt.device);
 	make_order();
@@ -643,6 +778,7 @@ int main(int argc, char **argv)
 		make_storm();
 	if (mlockall(MCL_CURRENT | MCL_FUTURE))
 		warn("mlockall");
+	arena_make(1 + (opt.engine == URING ? opt.depth : opt.threads));
 	if (opt.threads > 1)
 		run_threads();
 	else

@@ -93,11 +93,16 @@ END {
 		two = part[2]
 		sub(/1$/, "2", two)
 		n = nr_scale[pair]
-		for (i = 1; i <= n; i++)
+		for (i = 1; i <= n; i++) {
 			speedup[i] = scale[part[1], part[2], i] / scale[part[1], two, i]
+			# In the same turn, next to each other.
+			ratio[i] = speedup[i] * scale["linear", two, i] / \
+				   scale["linear", part[2], i]
+		}
 		if (!nr_pairs++)
-			print "target\tcase\tspeedup_of_2_cpus" >file
+			print "target\tcase\tspeedup_of_2_cpus\tof_linear" >file
 		sub(/\.1$/, "", part[2])
-		printf "%s\t%s\t%.2f\n", part[1], part[2], median(speedup, n) >file
+		printf "%s\t%s\t%.2f\t%.2f\n", part[1], part[2], median(speedup, n), \
+			median(ratio, n) >file
 	}
 }

@@ -620,6 +620,76 @@ static void test_biggest(void **state)
 		     "BAT entry: block lies behind 512 TiB", AT(0));
 }
 
+static u32 some(u32 below)
+{
+	static u32 x = 7;
+
+	x = x * 1664525 + 1013904223;
+	return (x >> 8) % below;
+}
+
+/* Runs of zeros are walked as entries of zero are, whatever stands around them. */
+static void test_absent(void **state)
+{
+	static const struct {
+		u64 size;
+		u32 block;
+		bool parent;
+	} rows[] = {
+		{ 4 * VHDX_GIB + 512, 2 * VHDX_MIB, true },
+		{ 4 * VHDX_GIB + 512, 2 * VHDX_MIB, false },
+		{ 8 * VHDX_GIB, 2 * VHDX_MIB, true },
+		{ 20 * VHDX_GIB, 256 * VHDX_MIB, true },
+		{ 5 * VHDX_MIB, VHDX_MIB, false },
+	};
+	unsigned int i, round;
+
+	(void)state;
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (round = 0; round < 40; round++) {
+			static __le64 bat[8192];
+			struct vhdx_bat_walk slow;
+			u32 n = 0, at = 0, k;
+
+			start(rows[i].size, rows[i].block, 512, rows[i].parent, FILE_MIB);
+			assert_true(geo.nr_entries + 8 <= ARRAY_SIZE(bat));
+			memset(bat, 0, sizeof(bat));
+			for (k = 0; k < round; k++)
+				bat[some(geo.nr_entries)] =
+					cpu_to_le64(1ULL << some(64));
+			/* Behind the last one it is all the same. */
+			memset(&bat[geo.nr_entries], round % 2 ? 0xff : 0, 64);
+			slow = walk;
+			while (at < geo.nr_entries + 8) {
+				u32 most = 1 + some(600);
+
+				if (most > geo.nr_entries + 8 - at)
+					most = geo.nr_entries + 8 - at;
+				n = vhdx_bat_walk_absent(&walk, &bat[at], most);
+				assert_true(n <= most);
+				for (k = 0; k < n; k++) {
+					assert_int_equal(bat[at + k], 0);
+					assert_ok(vhdx_bat_walk_entry(&slow, 0, &is_bitmap,
+								      &number, &unit_fault));
+					assert_false(is_bitmap);
+					assert_int_not_equal(number, ~0U);
+				}
+				at += n;
+				assert_int_equal(walk.index, slow.index);
+				assert_int_equal(walk.chunk, slow.chunk);
+				if (n == most)
+					continue;
+				/* It stops nowhere else. */
+				vhdx_bat_walk_entry(&slow, le64_to_cpu(bat[at]), &is_bitmap,
+						    &number, &unit_fault);
+				assert_true(bat[at] || is_bitmap || number == ~0U);
+				walk = slow;
+				at++;
+			}
+		}
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -636,6 +706,7 @@ int main(void)
 		cmocka_unit_test(test_padding),
 		cmocka_unit_test(test_last_block),
 		cmocka_unit_test(test_biggest),
+		cmocka_unit_test(test_absent),
 	};
 
 	return cmocka_run_group_tests_name("bat", tests, NULL, NULL);
