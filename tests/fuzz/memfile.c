@@ -14,9 +14,9 @@
 #include <linux/falloc.h>
 #include <sanitizer/asan_interface.h>
 #include <stdint.h>
-#include <sys/stat.h>
 
 #include "fuzz.h"
+#include "memfile.h"
 
 #define PAGE		FUZZ_PAGE
 #define NR_PAGES	(FUZZ_FILE_MAX / PAGE)
@@ -78,15 +78,6 @@ u64 fuzz_file_pages(void)
 }
 
 /* ---- for the library --------------------------------------------------------- */
-
-int __wrap_fstat64(int fd, struct stat *st);
-int __real_fstat64(int fd, struct stat *st);
-ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t at);
-ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t at);
-off_t __wrap_lseek64(int fd, off_t at, int whence);
-int __wrap_ftruncate64(int fd, off_t size);
-int __wrap_fallocate64(int fd, int mode, off_t at, off_t len);
-int __wrap_fsync(int fd);
 
 int __wrap_fstat64(int fd, struct stat *st)
 {
@@ -199,15 +190,6 @@ int __wrap_fsync(int fd)
 static u8 arena[NR_SLOTS][SLOT] __attribute__((aligned(4096)));
 static size_t taken[NR_SLOTS];
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void __real_free(void *p);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void __wrap_free(void *p);
-
 static unsigned int slot_of(const void *p)
 {
 	size_t at = (uintptr_t)p - (uintptr_t)arena;
@@ -291,9 +273,6 @@ void fuzz_no_leak(void)
  * it, so four tables say it.
  */
 static u32 over_zeros[4][256];
-
-u32 __wrap_vhdx_crc32c_step(u32 crc, const void *buf, size_t len);
-u32 __real_vhdx_crc32c_step(u32 crc, const void *buf, size_t len);
 
 static void make_tables(void)
 {
