@@ -52,7 +52,10 @@ static void vc_page_free_rcu(struct rcu_head *rcu)
  */
 static bool vc_page_is_fresh(struct vc_image *img, u32 index)
 {
-	/* pairs with vc_page_evict(): not pinned or not found, then not fresh */
+	/*
+	 * pairs with vc_page_evict(): not pinned or not found, then not fresh;
+	 * and with vc_add_bitmap(): a bitmap block that is new is fresh
+	 */
 	smp_rmb();
 	return img->fresh && test_bit(index / VHDX_BITMAP_PAGES_PER_CHUNK, img->fresh);
 }
@@ -209,6 +212,14 @@ bool vc_page_make(struct vc_image *img, u32 index)
 
 #define VC_READ_AHEAD	16U
 
+static bool vc_page_is_among(struct vc_page **pages, unsigned int nr, u32 index)
+{
+	while (nr--)
+		if (pages[nr]->index == index)
+			return true;
+	return false;
+}
+
 void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 {
 	struct vc_page *pages[VC_READ_AHEAD];
@@ -216,12 +227,13 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 	unsigned int i, started = 0;
 
 	vc_fetch_lock(img);
-
 	for (i = 0; i < nr && started < VC_READ_AHEAD; i++) {
 		struct vc_page *page;
 		struct page *mem;
 
-		if (vc_page_is_there(img, index[i]) || vc_page_is_fresh(img, index[i]))
+		/* Twice under way, the second would be as old as the first may not be. */
+		if (vc_page_is_there(img, index[i]) || vc_page_is_fresh(img, index[i]) ||
+		    vc_page_is_among(pages, started, index[i]))
 			continue;
 		page = vc_page_alloc(index[i], GFP_NOIO);
 		if (!page)

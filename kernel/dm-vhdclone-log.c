@@ -710,7 +710,10 @@ static int vc_commit_dirty(struct vhdclone *vc, u64 seq, struct bio_list *waiter
 		r = vc_flush(vc);
 	if (r)
 		goto fail;
+	/* Either vc_touch() sees this, or whoever asks next whether all is clean that. */
+	spin_lock_irq(&vc->top->lock);
 	WRITE_ONCE(vc->durable_seq, seq);
+	spin_unlock_irq(&vc->top->lock);
 	vc_count(vc, VC_STAT_COMMITS);
 	vc_end_waiters(waiters, 0);			/* 5 */
 

@@ -470,9 +470,13 @@ static noinline int vc_map_write(struct vhdclone *vc, struct bio *bio)
 		return vc_end(bio, BLK_STS_IOERR);
 	if (unlikely(gate == VC_GATE_REFUSE))
 		return vc_end(bio, BLK_STS_IOERR);
-	/* Also for the worker, which cannot do it any more. */
-	if (unlikely(left < bio_sectors(bio)))
+	/* Too long, or empty. */
+	if (unlikely(bio_sectors(bio) - 1 >= left)) {
+		if (!bio_sectors(bio))
+			return vc_end(bio, BLK_STS_OK);
+		/* Also for the worker, which cannot do it any more. */
 		dm_accept_partial_bio(bio, left);
+	}
 	if (unlikely(gate != VC_GATE_OPEN))
 		return vc_defer(vc, bio);
 	if (likely(vc_map_data(vc, bio, io, sector) == VC_MAPPED))
@@ -704,6 +708,8 @@ static int vc_add_bitmap(struct vhdclone *vc, u32 chunk)
 		return r;
 	spin_lock_irq(&top->lock);
 	set_bit(chunk, top->fresh);
+	/* pairs with vc_page_is_fresh() */
+	smp_wmb();
 	WRITE_ONCE(top->bitmaps[chunk], mib);
 	vc_dirty_bitmap_entry(vc, chunk);
 	spin_unlock_irq(&top->lock);

@@ -758,7 +758,7 @@ struct vc_layer {
  * @write_sectors: a block, or what a bitmap page covers if that is less
  *
  * @dirty_seq: raised by each change that a commit must carry; under top->lock
- * @durable_seq: the value that the last commit covered; under commit_lock
+ * @durable_seq: the value that the last commit covered; under commit_lock and top->lock
  *
  * @session: a write session is on disk (LogGuid set); under commit_lock
  */
