@@ -149,6 +149,10 @@ test_merge_dry_run() {
 	vc 0 merge -n --json 2.vhdx
 	same "$(json 'j["bytes"], j["space-needed"], j["dry-run"]')" \
 		"($((1048576 + 100 * 512 * 2)), 4194304, True)"
+	# What the merge would stumble over.
+	vc 0 protect 1.vhdx
+	refused 2 '1.vhdx: protected' merge -n 2.vhdx
+	vc 0 unprotect 1.vhdx
 	vc 0 merge 2.vhdx
 	same $(($(stat -c %s 1.vhdx) - $(stat -c %s before))) 4194304
 }
