@@ -31,9 +31,9 @@ FILENAME == ARGV[1] {
 }
 
 FILENAME == ARGV[2] {
-	target[nr_marks] = $1
-	kind[nr_marks] = $2
-	ops[nr_marks++] = $3
+	target[nr_marks + 0] = $1
+	kind[nr_marks + 0] = $2
+	ops[nr_marks++ + 0] = $3
 	next
 }
 

@@ -68,10 +68,12 @@ static void translated(qemu_plugin_id id, struct qemu_plugin_tb *tb)
 	for (i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_ADD_U64, &b->count, 1);
+		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_ADD_U64,
+							   &b->count, 1);
 		if (qemu_plugin_insn_size(insn) == sizeof(xchg) &&
 		    !memcmp(qemu_plugin_insn_data(insn), xchg, sizeof(xchg)))
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, mark, QEMU_PLUGIN_NO_REGS, NULL);
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, mark,
+							       QEMU_PLUGIN_NO_REGS, NULL);
 	}
 }
 

@@ -47,7 +47,7 @@ function median(list, n,	i, j, tmp) {
 		figure[key] = is_mean($3) || $6 == 0 ? $5 : $6
 	if (pass != "time")
 		io[key] = $7 "\t" $8 "\t" $9 "\t" $10
-	if (pass == "nvme" || pass == "device")
+	if ($11)
 		latency[key] = sprintf("%.0f\t%s\t%s", 1e9 / $5, $11, $12)
 }
 

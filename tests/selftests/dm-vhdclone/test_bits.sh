@@ -69,8 +69,8 @@ test_complete() {
 test_last_block() {
 	local nr
 	for nr in 1 100 2000; do
-		setup $((5 * 1048576 + nr * 512)) 1M
-		[ $nr = 1 ] || both d "w:$((5 * MIB)):$((nr / 2)):A" \
+		setup "$((5 * 1048576 + nr * 512))" 1M
+		[ "$nr" = 1 ] || both d "w:$((5 * MIB)):$((nr / 2)):A" \
 			"w:$((5 * MIB + nr / 2)):$((nr - nr / 2 - 1)):B"
 		both d "w:$((5 * MIB + nr - 1)):1:C"
 		check
