@@ -78,6 +78,18 @@ SCENES = {
          "blocks": {"0-9": part("M", [7, 1000], [2000, 96]), "12": whole("M"), "14": 2}},
         {"raw": 32 * MIB},
     ],
+    # For pages: 32 of the bitmap, each with a block that is present in part; below: zeros
+    "bits": [
+        {"type": "differencing", "size": "512M", "block_size": "1M",
+         "blocks": {str(16 * i): part("E", [0, 1], [2, 1]) for i in range(32)}},
+        {"type": "dynamic", "size": "512M", "block_size": "32M", "blocks": {}},
+    ],
+    # and 8 chunks without any
+    "fresh": [
+        {"type": "differencing", "size": "32G", "block_size": "1M", "free": "160M",
+         "blocks": {}},
+        {"type": "dynamic", "size": "32G", "block_size": "32M", "blocks": {}},
+    ],
     # For swap: nothing yet, and room for all of it
     "empty": [
         {"type": "differencing", "size": "48M", "block_size": "1M", "free": "50M",
