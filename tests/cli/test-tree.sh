@@ -114,6 +114,13 @@ test_scan_cannot_look_everywhere() {
 	has '^golden.vhdx'
 }
 
+test_scan_passes_over_proc() {
+	[ "$(id -u)" = 0 ] || skip 'not root'
+	# What somebody may not look into, he would be told.
+	setpriv --reuid=65534 --clear-groups "$VHDCLONE" scan /proc >out 2>err || fail 'no success'
+	[ ! -s err ] || fail 'it was in there'
+}
+
 test_scan_deep_and_wide() {
 	local i
 	parent 0.vhdx

@@ -504,6 +504,7 @@ class Checker:
         self.count = {}
         self.fua = {}
         self.mounts = os.path.join(self.directory, "mount")
+        self.bases = None
         self.place = tempfile.mkdtemp(prefix=args.name + ".", dir=args.scratch)
         self.python = None
         for python in ("/usr/bin/python3", "python3"):
@@ -627,6 +628,16 @@ class Checker:
             medium.apply(e, lambda k, have=have: have[k])
         return "%d of %d writes from entry %d on" % (len(chosen), len(batch), start)
 
+    def chain(self, path):
+        """This delta on the bases, which do not change, and are parsed once."""
+        if self.bases is None:
+            chain = vhdx.Chain(path, *self.paths[1:])
+            self.bases = chain.layers[1:]
+            return chain
+        chain = vhdx.Chain(path)
+        chain.layers += self.bases
+        return chain
+
     def judge_image(self, path, clean=False):
         """What is wrong with this image, or None."""
         try:
@@ -639,10 +650,9 @@ class Checker:
         image.close()
         if errors:
             return "%d errors: %s" % (len(errors), errors[0])
-        chain = vhdx.Chain(path, *self.paths[1:])
+        chain = self.chain(path)
         why = self.oracle.judge(chain, os.path.join(self.args.scratch, "fs"))
-        for layer in chain.layers:
-            layer.store.close()
+        chain.layers[0].store.close()
         return why
 
     def judge_recovered(self, medium):
@@ -710,7 +720,7 @@ class Checker:
         """A reader that shares nothing with us sees the same, where it can."""
         if not self.python or self.paths[-1].endswith(".raw"):
             return None
-        chain = vhdx.Chain(path, *self.paths[1:])
+        chain = self.chain(path)
         step = min(layer.block_size for layer in chain.layers)
         ranges = []
         for first, count in self.spec["windows"]:
@@ -736,8 +746,7 @@ class Checker:
         os.unlink(out)
         self.count["libvhdi"] = self.count.get("libvhdi", 0) + 1
         self.count["blocks"] = self.count.get("blocks", 0) + len(ranges)
-        for layer in chain.layers:
-            layer.store.close()
+        chain.layers[0].store.close()
         return why
 
     def point(self, medium, number, start, kind):

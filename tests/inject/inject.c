@@ -933,6 +933,20 @@ static void sqe_fail(struct io_uring_sqe *sqe)
 }
 
 /*
+ * A request for the log of what is written: as if it were done when it is submitted, so
+ * that a flush must not come before it is known to be done.
+ */
+static void record_sqe(const struct io_uring_sqe *sqe)
+{
+	if (log_fd < 0 || sqe->opcode == IORING_OP_SYNC_FILE_RANGE)
+		return;
+	if (sqe->opcode != IORING_OP_WRITE || sqe->flags & IOSQE_FIXED_FILE)
+		bad("INJECT_LOG does not know this request of io_uring");
+	record_fd("write", sqe->fd, sqe->off, sqe->len, (void *)(uintptr_t)sqe->addr,
+		  sqe->len);
+}
+
+/*
  * Requests that were queued and not yet submitted.  Return: true if the process is to
  * die when those before the N-th are done, as far as they may be.
  */
@@ -955,6 +969,7 @@ static bool uring_look(struct io_uring *ring)
 			io_uring_prep_nop(sqe);
 			continue;
 		}
+		record_sqe(sqe);
 		n = __atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST);
 		if (mode == COUNT || (n != at && !(from_then_on && n > at)))
 			continue;
@@ -970,8 +985,6 @@ static bool uring_look(struct io_uring *ring)
 		else if (doomed)
 			io_uring_prep_nop(sqe);
 	}
-	if (log_fd >= 0 && ring->sq.sqe_head != ring->sq.sqe_tail)
-		bad("INJECT_LOG knows nothing of io_uring");
 	return doomed;
 }
 

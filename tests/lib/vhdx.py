@@ -338,7 +338,8 @@ class LogEntry:
                 self.tail % PAGE or self.tail >= len(ring) or not self.seq):
             self.bad = "length, tail or sequence number"
             return
-        data = (ring + ring)[at:at + self.length]
+        data = ring[at:at + self.length]
+        data += ring[:self.length - len(data)]
         if checksum(data) != crc:
             self.bad = "checksum"
             return

@@ -2,9 +2,11 @@
 /* Many images, and which stands on which: see tree.h. */
 #define _GNU_SOURCE
 #include <fts.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "active.h"
 #include "disk.h"
@@ -440,10 +442,29 @@ static int vc_tree_scan_file(struct vc_tree *tree, const char *path,
 	return ret == -ENOENT ? 0 : ret;
 }
 
+/* The kernel shows itself there: no images, much to read, and more each time. */
+static bool vc_is_pseudo(const char *dir)
+{
+	static const unsigned long magics[] = {
+		PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+		DEBUGFS_MAGIC, TRACEFS_MAGIC, SECURITYFS_MAGIC, BPF_FS_MAGIC,
+	};
+	struct statfs st;
+	unsigned int i;
+
+	if (statfs(dir, &st))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(magics); i++)
+		if ((unsigned long)st.f_type == magics[i])
+			return true;
+	return false;
+}
+
 int vc_tree_scan(struct vc_tree *tree, const char *dir,
 		 const struct vc_chain_options *options, struct vc_err *err)
 {
 	char *roots[2] = { };
+	dev_t device = 0;
 	FTSENT *entry;
 	int ret;
 	FTS *fts;
@@ -456,15 +477,21 @@ int vc_tree_scan(struct vc_tree *tree, const char *dir,
 	if (!fts)
 		return vc_error_sys(err, errno, dir, "cannot look into");
 	while (!ret && (entry = fts_read(fts))) {
-		if (entry->fts_info == FTS_F)
+		if (entry->fts_info == FTS_F) {
 			ret = vc_tree_scan_file(tree, entry->fts_path, options, err);
-		else if (entry->fts_info != FTS_DNR && entry->fts_info != FTS_NS &&
-			 entry->fts_info != FTS_ERR)
+		} else if (entry->fts_info == FTS_D && entry->fts_dev != device) {
+			if (vc_is_pseudo(entry->fts_path))
+				fts_set(fts, entry, FTS_SKIP);
+			else
+				device = entry->fts_dev;
+		} else if (entry->fts_info != FTS_DNR && entry->fts_info != FTS_NS &&
+			   entry->fts_info != FTS_ERR) {
 			continue;
-		else if (!entry->fts_level)
+		} else if (!entry->fts_level) {
 			ret = vc_error_sys(err, entry->fts_errno, dir, "cannot look into");
-		else if (entry->fts_errno != ENOENT)
+		} else if (entry->fts_errno != ENOENT) {
 			ret = vc_tree_unread(tree, entry->fts_path, entry->fts_errno, err);
+		}
 	}
 	fts_close(fts);
 	return ret;

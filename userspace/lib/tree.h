@@ -102,7 +102,10 @@ int vc_tree_add(struct vc_tree *tree, const char *path,
 		const struct vc_chain_options *options, struct vc_node **node,
 		struct vc_err *err);
 
-/* All images in a directory and below, and all that these stand on. */
+/*
+ * All images in a directory and below, and all that these stand on.  What is a proc, sysfs
+ * or the like is passed over.
+ */
 int vc_tree_scan(struct vc_tree *tree, const char *dir,
 		 const struct vc_chain_options *options, struct vc_err *err);
 
