@@ -103,8 +103,8 @@ int vc_tree_add(struct vc_tree *tree, const char *path,
 		struct vc_err *err);
 
 /*
- * All images in a directory and below, and all that these stand on.  What is a proc, sysfs
- * or the like is passed over.
+ * All images in a directory and below, and all that these stand on.  A proc, sysfs or
+ * the like is passed over.
  */
 int vc_tree_scan(struct vc_tree *tree, const char *dir,
 		 const struct vc_chain_options *options, struct vc_err *err);
