@@ -6,27 +6,60 @@
  * needs them and given back when memory is short.  A page can go if nobody will set
  * bits in it (no pins) and if what it holds is on disk in its place (neither dirty
  * nor logged only).
+ *
+ * Swap may lie on a clone: then memory comes back only by what the worker does next.  So
+ * it never waits for memory; it takes a page of the image's reserve, or gives the bio back
+ * until a commit has ended and a page can go.
  */
 #include "dm-vhdclone.h"
 
 #include <linux/bitmap.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 /* For the shrinker. */
 static atomic_long_t nr_all_pages = ATOMIC_LONG_INIT(0);
 
-static struct vc_page *vc_page_alloc(u32 index, gfp_t gfp)
+/* Fails rather than wait. */
+#define VC_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
+
+/* How many pages are looked at for one that can go, when there is no memory. */
+#define VC_STARVED_SCAN	64UL
+
+static void *vc_page_pool_alloc(gfp_t gfp, void *unused)
 {
-	struct vc_page *page = kzalloc(sizeof(*page), gfp);
+	struct vc_page *page = kmalloc(sizeof(*page), gfp);
 
 	if (!page)
 		return NULL;
-	page->bits = (unsigned long *)get_zeroed_page(gfp);
+	page->bits = (unsigned long *)__get_free_page(gfp);
 	if (!page->bits) {
 		kfree(page);
 		return NULL;
 	}
+	return page;
+}
+
+static void vc_page_pool_free(void *element, void *unused)
+{
+	struct vc_page *page = element;
+
+	free_page((unsigned long)page->bits);
+	kfree(page);
+}
+
+static struct vc_page *vc_page_init(struct vc_page *page, struct vc_image *img, u32 index)
+{
+	unsigned long *bits;
+
+	if (!page)
+		return NULL;
+	bits = page->bits;
+	clear_page(bits);
+	memset(page, 0, sizeof(*page));
+	page->bits = bits;
+	page->img = img;
 	page->index = index;
 	page->referenced = true;
 	INIT_LIST_HEAD(&page->list);
@@ -35,10 +68,15 @@ static struct vc_page *vc_page_alloc(u32 index, gfp_t gfp)
 	return page;
 }
 
+/* Without the reserve. */
+static struct vc_page *vc_page_alloc(struct vc_image *img, u32 index, gfp_t gfp)
+{
+	return vc_page_init(vc_page_pool_alloc(gfp, NULL), img, index);
+}
+
 static void vc_page_free(struct vc_page *page)
 {
-	free_page((unsigned long)page->bits);
-	kfree(page);
+	mempool_free(page, &page->img->page_pool);
 }
 
 static void vc_page_free_rcu(struct rcu_head *rcu)
@@ -65,7 +103,7 @@ static bool vc_page_is_fresh(struct vc_image *img, u32 index)
  * ours freed.
  * @fresh: the page has zeros because vc_page_is_fresh() said so
  *
- * Return: the page; -ENOMEM; -EAGAIN: it isn't fresh any more.
+ * Return: the page; -EBUSY: no memory; -EAGAIN: it isn't fresh any more.
  */
 static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page,
 				      bool fresh, gfp_t gfp)
@@ -82,7 +120,7 @@ static struct vc_page *vc_page_insert(struct vc_image *img, struct vc_page *page
 		new = kzalloc(sizeof(*new), gfp);
 		if (!new) {
 			vc_page_free(page);
-			return ERR_PTR(-ENOMEM);
+			return ERR_PTR(-EBUSY);
 		}
 	}
 
@@ -146,20 +184,23 @@ static void vc_fetch_unlock(struct vc_image *img)
 		mutex_unlock(&img->fetch_lock);
 }
 
-/* As vc_page_get(), when it isn't there.  -EAGAIN: look again. */
-static struct vc_page *vc_page_fetch(struct vc_image *img, u32 index, bool zeros)
+/*
+ * As vc_page_get(), into @page, which is empty; it is freed if it isn't what comes back.
+ * -EAGAIN: look again.
+ */
+static struct vc_page *vc_page_fetch(struct vc_image *img, struct vc_page *page, bool zeros)
 {
-	struct vc_page *page, *found;
+	u32 index = page->index;
+	struct vc_page *found;
 	bool fresh = false;
 	struct page *mem;
 	int r = 0;
 
 	/* Somebody may have fetched it while we waited for the lock. */
-	if (vc_page_is_there(img, index))
+	if (vc_page_is_there(img, index)) {
+		vc_page_free(page);
 		return ERR_PTR(-EAGAIN);
-	page = vc_page_alloc(index, GFP_NOIO);
-	if (!page)
-		return ERR_PTR(-ENOMEM);
+	}
 	if (img->places)
 		r = vc_vhd_read_page(img, index, page->bits);
 	else if (!zeros)
@@ -180,8 +221,90 @@ static struct vc_page *vc_page_fetch(struct vc_image *img, u32 index, bool zeros
 	}
 	/* Pinned before anybody can see it, so that it is ours to return. */
 	atomic_set(&page->pins, 1);
-	found = vc_page_insert(img, page, fresh, GFP_NOIO);
+	/* A directory, one in 4 GiB, does not come back to any reserve but the system's. */
+	found = vc_page_insert(img, page, fresh, VC_GFP_TRY | __GFP_MEMALLOC);
 	return found == page || IS_ERR(found) ? found : ERR_PTR(-EAGAIN);
+}
+
+/* Under img->lock. */
+static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwritten)
+{
+	u32 chunk = page->index / VHDX_BITMAP_PAGES_PER_CHUNK;
+	struct vc_page_dir *dir;
+
+	if (READ_ONCE(page->referenced)) {
+		WRITE_ONCE(page->referenced, false);
+		return false;
+	}
+	if (page->dirty || page->image) {
+		*unwritten = true;
+		return false;
+	}
+	if (img->keep_pages || atomic_read(&page->pins))
+		return false;
+	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
+	if (img->fresh)
+		clear_bit(chunk, img->fresh);
+	/* Who can't pin or find the page sees that; a full barrier if it succeeds. */
+	if (atomic_cmpxchg(&page->pins, 0, -1))
+		return false;
+	dir = rcu_dereference_protected(img->dirs[chunk], lockdep_is_held(&img->lock));
+	RCU_INIT_POINTER(dir->pages[page->index % VHDX_BITMAP_PAGES_PER_CHUNK], NULL);
+	list_del(&page->list);
+	img->nr_pages--;
+	img->evicted = true;
+	atomic_long_dec(&nr_all_pages);
+	call_rcu(&page->rcu, vc_page_free_rcu);
+	return true;
+}
+
+/* Looks at up to @nr pages of one image, oldest first.  Return: how many it evicted. */
+static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
+				     unsigned long *scanned)
+{
+	unsigned long freed = 0, looked = 0, max;
+	bool unwritten = false;
+	struct vc_page *page;
+	unsigned long flags;
+
+	if (!spin_trylock_irqsave(&img->lock, flags))
+		return 0;
+	max = min(nr, img->nr_pages);
+	while (looked < max) {
+		page = list_first_entry(&img->page_list, struct vc_page, list);
+		looked++;
+		if (vc_page_evict(img, page, &unwritten))
+			freed++;
+		else
+			list_move_tail(&page->list, &img->page_list);
+	}
+	if (unwritten && !freed && img->reclaim)
+		img->reclaim(img->reclaim_data);
+	spin_unlock_irqrestore(&img->lock, flags);
+	*scanned += looked;
+	return freed;
+}
+
+/*
+ * An empty page; NULL if there is no memory.  Pages that are evicted fill up the reserve:
+ * if that is empty too, those of the image are, as far as they are clean, and the others
+ * made so.
+ */
+static struct vc_page *vc_page_take(struct vc_image *img, u32 index)
+{
+	struct vc_page *page = vc_page_alloc(img, index, VC_GFP_TRY);
+	unsigned long scanned = 0;
+
+	if (page)
+		return page;
+	page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+	if (!page) {
+		vc_image_shrink(img, VC_STARVED_SCAN, &scanned);
+		/* They come after a grace period; and the worker does not spin. */
+		schedule_timeout_uninterruptible(1);
+		page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+	}
+	return vc_page_init(page, img, index);
 }
 
 struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
@@ -192,8 +315,11 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
 		page = vc_page_find_pinned(img, index);
 		if (page)
 			return page;
+		page = vc_page_take(img, index);
+		if (!page)
+			return ERR_PTR(-EBUSY);
 		vc_fetch_lock(img);
-		page = vc_page_fetch(img, index, zeros);
+		page = vc_page_fetch(img, page, zeros);
 		vc_fetch_unlock(img);
 	} while (page == ERR_PTR(-EAGAIN));
 	return page;
@@ -206,7 +332,7 @@ bool vc_page_make(struct vc_image *img, u32 index)
 
 	if (!vc_page_is_fresh(img, index))
 		return false;
-	page = vc_page_alloc(index, gfp);
+	page = vc_page_alloc(img, index, gfp);
 	return page && !IS_ERR(vc_page_insert(img, page, true, gfp));
 }
 
@@ -235,7 +361,7 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 		if (vc_page_is_there(img, index[i]) || vc_page_is_fresh(img, index[i]) ||
 		    vc_page_is_among(pages, started, index[i]))
 			continue;
-		page = vc_page_alloc(index[i], GFP_NOIO);
+		page = vc_page_alloc(img, index[i], VC_GFP_TRY);
 		if (!page)
 			break;
 		page->used_bits = VHDX_SECTORS_PER_PAGE;
@@ -250,7 +376,7 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr)
 		if (vc_batch_wait(&batches[i]))
 			vc_page_free(pages[i]);
 		else
-			vc_page_insert(img, pages[i], false, GFP_NOIO);
+			vc_page_insert(img, pages[i], false, VC_GFP_TRY);
 	}
 	vc_fetch_unlock(img);
 }
@@ -322,64 +448,6 @@ static unsigned long vc_shrink_count(struct shrinker *shrinker,
 	return atomic_long_read(&nr_all_pages);
 }
 
-/* Under img->lock. */
-static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwritten)
-{
-	u32 chunk = page->index / VHDX_BITMAP_PAGES_PER_CHUNK;
-	struct vc_page_dir *dir;
-
-	if (READ_ONCE(page->referenced)) {
-		WRITE_ONCE(page->referenced, false);
-		return false;
-	}
-	if (page->dirty || page->image) {
-		*unwritten = true;
-		return false;
-	}
-	if (img->keep_pages || atomic_read(&page->pins))
-		return false;
-	/* From now on the chunk's pages must be read, see vc_page_is_fresh(). */
-	if (img->fresh)
-		clear_bit(chunk, img->fresh);
-	/* Who can't pin or find the page sees that; a full barrier if it succeeds. */
-	if (atomic_cmpxchg(&page->pins, 0, -1))
-		return false;
-	dir = rcu_dereference_protected(img->dirs[chunk], lockdep_is_held(&img->lock));
-	RCU_INIT_POINTER(dir->pages[page->index % VHDX_BITMAP_PAGES_PER_CHUNK], NULL);
-	list_del(&page->list);
-	img->nr_pages--;
-	atomic_long_dec(&nr_all_pages);
-	call_rcu(&page->rcu, vc_page_free_rcu);
-	return true;
-}
-
-/* Looks at up to @nr pages of one image, oldest first.  Return: how many it freed. */
-static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
-				     unsigned long *scanned)
-{
-	unsigned long freed = 0, looked = 0, max;
-	bool unwritten = false;
-	struct vc_page *page;
-	unsigned long flags;
-
-	if (!spin_trylock_irqsave(&img->lock, flags))
-		return 0;
-	max = min(nr, img->nr_pages);
-	while (looked < max) {
-		page = list_first_entry(&img->page_list, struct vc_page, list);
-		looked++;
-		if (vc_page_evict(img, page, &unwritten))
-			freed++;
-		else
-			list_move_tail(&page->list, &img->page_list);
-	}
-	if (unwritten && !freed && img->reclaim)
-		img->reclaim(img->reclaim_data);
-	spin_unlock_irqrestore(&img->lock, flags);
-	*scanned += looked;
-	return freed;
-}
-
 static unsigned long vc_shrink_scan(struct shrinker *shrinker,
 				    struct shrink_control *sc)
 {
@@ -417,11 +485,26 @@ void vc_pages_free(struct vc_image *img)
 		kfree(rcu_access_pointer(img->dirs[chunk]));
 }
 
-void vc_pages_init(struct vc_image *img)
+/* Enough for all the pages that a block needs at a time, and two others. */
+static int vc_page_reserve(const struct vc_image *img)
 {
+	if (!img->places && !img->meta.has_parent)
+		return 0;
+	return 2 + (img->block_shift <= img->page_shift ? 1 :
+		    1 << (img->block_shift - img->page_shift));
+}
+
+int vc_pages_init(struct vc_image *img)
+{
+	int nr = vc_page_reserve(img);
+
+	if (nr && mempool_init(&img->page_pool, nr, vc_page_pool_alloc, vc_page_pool_free,
+			       NULL))
+		return -ENOMEM;
 	spin_lock(&shrink_lock);
 	list_add_tail(&img->shrink_list, &shrink_images);
 	spin_unlock(&shrink_lock);
+	return 0;
 }
 
 void vc_pages_exit(struct vc_image *img)
@@ -430,6 +513,10 @@ void vc_pages_exit(struct vc_image *img)
 	list_del_init(&img->shrink_list);
 	spin_unlock(&shrink_lock);
 	vc_pages_free(img);
+	/* Pages that were evicted may still be on their way to the pool. */
+	if (img->evicted)
+		rcu_barrier();
+	mempool_exit(&img->page_pool);
 }
 
 int vc_pages_register(void)
@@ -441,6 +528,4 @@ int vc_pages_register(void)
 void vc_pages_unregister(void)
 {
 	compat_shrinker_unregister(&vc_shrinker);
-	/* Pages that it took may still wait for their grace period. */
-	rcu_barrier();
 }

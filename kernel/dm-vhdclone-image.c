@@ -417,7 +417,7 @@ static int vc_image_load(struct vc_image *img, const char *name, const char *pat
 		r = img->args.raw ? vc_load_raw(&load) :
 		    img->args.vhd ? vc_vhd_load(&load) : vc_load_vhdx(&load);
 	if (!r)
-		vc_pages_init(img);
+		r = vc_pages_init(img);
 	kvfree(load.claims.map);
 	vfree(load.region_table);
 	vfree(load.buf);

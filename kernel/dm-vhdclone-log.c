@@ -846,7 +846,8 @@ static int vc_alloc_slots(struct vhdclone *vc)
 
 	for (i = 0; i < ARRAY_SIZE(vc->slots); i++) {
 		if (!vc->slots[i])
-			vc->slots[i] = alloc_page(GFP_NOIO);
+			/* Memory may be short until these can be written with. */
+			vc->slots[i] = alloc_page(GFP_NOIO | __GFP_MEMALLOC);
 		if (!vc->slots[i])
 			return -ENOMEM;
 	}

@@ -937,6 +937,11 @@ static void vc_work_read(struct vhdclone *vc, struct bio *bio)
 			struct vc_page *page = vc_page_get(place.missing,
 							   place.missing_index, false);
 
+			if (page == ERR_PTR(-EBUSY)) {
+				bio_advance(bio, done << SECTOR_SHIFT);
+				vc_retry_after_commit(vc, bio);
+				return;
+			}
 			if (IS_ERR(page)) {
 				status = vc_blk_status(PTR_ERR(page));
 				break;

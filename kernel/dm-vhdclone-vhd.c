@@ -180,11 +180,11 @@ int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits)
 	u32 block_bytes = 1U << img->block_shift >> 3;
 	u32 bitmap_sectors = DIV_ROUND_UP(block_bytes, VHD_SECTOR);
 	u32 bytes = min_t(u32, block_bytes, VHDX_PAGE_SIZE);
-	u8 *buf = (u8 *)__get_free_page(GFP_NOIO);
+	u8 *buf = (u8 *)__get_free_page(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	int r = 0;
 
 	if (!buf)
-		return -ENOMEM;
+		return -EBUSY;
 	for (; !r && sector < end; sector += (sector_t)bytes << 3, bits += bytes) {
 		u32 block = sector >> img->block_shift;
 		u32 skip = (sector & ((1ULL << img->block_shift) - 1)) >> 3;

@@ -47,6 +47,7 @@
 
 #include "compat.h"
 
+#include <linux/mempool.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
@@ -208,6 +209,8 @@ struct vc_space {
  * @page_list: all bitmap pages, oldest first
  * @nr_pages: their number
  * @keep_pages: evict none: what they hold can't be written any more (fail mode)
+ * @page_pool: a reserve of bitmap pages, so that writes go on without memory
+ * @evicted: pages were evicted, and go to the pool after a grace period
  * @space: the delta's free space
  * @fetch_lock: see the top of this file
  */
@@ -231,6 +234,8 @@ struct vc_image {
 	bool keep_pages;
 	struct vc_space space;
 	struct mutex fetch_lock;	/* one fetch of a page at a time */
+	mempool_t page_pool;
+	bool evicted;
 
 	/* constant while in use */
 	struct vc_layer_args args;
@@ -343,7 +348,7 @@ int vc_vhd_load(struct vc_load *load);
  * vc_vhd_read_page() - gather a bitmap page of a differencing VHD from its blocks
  * @bits: VHDX_PAGE_SIZE zeroed bytes; becomes what a page of VHDX would be
  *
- * Worker only.  Return: 0, -EIO, -ENOMEM.
+ * Worker only.  Return: 0, -EIO, -EBUSY: no memory.
  */
 int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits);
 
@@ -352,6 +357,7 @@ int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits);
 /**
  * struct vc_page - 4 KiB of sector bitmap in memory
  * @bits: the live bits, little endian
+ * @img: whose
  * @index: page number (vhdx_bitmap_page())
  * @pins: writes that will set bits here; -1: being evicted
  * @referenced: looked up since the shrinker came by
@@ -368,6 +374,7 @@ int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits);
  */
 struct vc_page {
 	unsigned long *bits;
+	struct vc_image *img;
 	u32 index;
 	atomic_t pins;
 	bool referenced;
@@ -455,7 +462,7 @@ static inline void vc_page_unpin(struct vc_page *page)
  * @zeros: what is on disk does not matter: start with zeros
  *
  * Worker only.  The page comes back pinned.
- * Return: the page or ERR_PTR(-EIO, -ENOMEM).
+ * Return: the page or ERR_PTR: -EIO; -EBUSY: there is no memory, try again after a commit.
  */
 struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros);
 
@@ -475,8 +482,11 @@ void vc_pages_read(struct vc_image *img, const u32 *index, unsigned int nr);
 /* Drop all pages.  No user may be left; @image of none may be set. */
 void vc_pages_free(struct vc_image *img);
 
-/* From now on, until exit, the shrinker looks after the image's pages. */
-void vc_pages_init(struct vc_image *img);
+/*
+ * From now on, until exit, the shrinker looks after the image's pages.  May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vc_pages_init(struct vc_image *img);
 void vc_pages_exit(struct vc_image *img);
 
 /* Module init and exit: the one shrinker. */
