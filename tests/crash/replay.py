@@ -26,7 +26,10 @@ What the medium may hold after a power cut, as it is modelled here:
     clean    behind the mark that the clone was closed
     prefix   (--every) after each plain write, as if they came in the log's order
 
-One trap: a sector may be written by a plain write and then by a FUA write; if no
+Two traps.  Of two flushes at a time the later one may end first: then the log has that,
+and the mark that follows from it, before what the earlier one had taken along.  The
+number of operations in the marks tells; what such a mark says counts only behind the
+earlier flush's mark.  And a sector may be written by a plain write and then by a FUA write; if no
 flush comes between them, the log has the older one behind the newer, though no medium
 would let it win.  The sectors' generations tell.
 
@@ -178,6 +181,8 @@ WORKLOADS = {
         "windows": [],
         "files": 40,
         "fs": "ext4",
+        # It takes its superblock, of 1024 bytes, for written whole or not at all.
+        "whole": 1024,
     },
 }
 SEED = 7
@@ -366,6 +371,17 @@ class Disk:
         self.order.sort()
         self.durable = 0
         self.issued = 0
+        self.flushed = []
+        self.later = []
+        self.overtaken = 0
+
+    def look_ahead(self, log):
+        """What the marks of flushes that are still to come say at least, for each."""
+        least = float("inf")
+        for e in reversed(log):
+            if e.mark and e.mark.startswith("f:"):
+                self.later.append(least)
+                least = min(least, int(e.mark[2:]))
 
     def mark(self, text):
         letter, _, number = text.partition(":")
@@ -376,6 +392,12 @@ class Disk:
             self.issued = max(self.issued, int(number))
         elif letter in ("f", "c"):
             end = int(number) if letter == "f" else self.closed(text)
+            if letter == "f":
+                later = self.later.pop()
+                self.flushed.append(end)
+                self.overtaken += later < end
+                end = max([n for n in self.flushed if n < later], default=0)
+                self.flushed = [n for n in self.flushed if n >= later]
             while (self.durable < len(self.order) and
                    self.order[self.durable][0] < end):
                 self.lib.model_durable(self.model, self.order[self.durable][1])
@@ -411,6 +433,10 @@ class Files:
     """A file system, and files in it that were fsynced."""
 
     supersedes = None
+    overtaken = 0
+
+    def look_ahead(self, log):
+        pass
 
     def __init__(self, *_):
         self.count = 0
@@ -500,6 +526,7 @@ class Checker:
         self.library = Library(args.library)
         self.oracle = ORACLES[self.spec.get("fs")](self.library, self.directory, self.spec, self.paths)
         self.log = read_log(os.path.join(self.directory, "log"))
+        self.oracle.look_ahead(self.log)
         self.failures = 0
         self.count = {}
         self.fua = {}
@@ -581,6 +608,12 @@ class Checker:
 
     # one point
 
+    def tear(self, e, keep):
+        """The same, but for what the workload takes for written whole."""
+        whole = self.spec.get("whole", 512)
+        return lambda k: keep(max(0, (e.at // 512 + k) // (whole // 512) * (whole // 512) -
+                                  e.at // 512))
+
     def lose(self, medium, start, kind, rng):
         """Apply what a power cut may leave of the entries from start on."""
         if kind == "torn":
@@ -589,16 +622,16 @@ class Checker:
             mode = rng.randrange(4)
             if mode == 0:
                 cut = rng.randrange(n)
-                medium.apply(e, lambda k: k < cut)
+                medium.apply(e, self.tear(e, lambda k: k < cut))
             elif mode == 1:
                 lost = rng.randrange(n)
-                medium.apply(e, lambda k: k != lost)
+                medium.apply(e, self.tear(e, lambda k: k != lost))
             elif mode == 2:
                 cut = rng.randrange(n)
-                medium.apply(e, lambda k: k > cut)
+                medium.apply(e, self.tear(e, lambda k: k > cut))
             else:
                 have = [rng.random() < .5 for _ in range(n)]
-                medium.apply(e, lambda k: have[k])
+                medium.apply(e, self.tear(e, lambda k: have[k]))
             return "entry %d torn" % start
         batch = []
         for i in range(start, len(self.log)):
@@ -625,7 +658,7 @@ class Checker:
                 continue
             have = [rng.random() < .6 and (not keep or keep(k))
                     for k in range(e.length // 512)]
-            medium.apply(e, lambda k, have=have: have[k])
+            medium.apply(e, self.tear(e, lambda k, have=have: have[k]))
         return "%d of %d writes from entry %d on" % (len(chosen), len(batch), start)
 
     def chain(self, path):
@@ -804,6 +837,8 @@ class Checker:
             if self.count.get("libvhdi"):
                 kinds += ", %d read by libvhdi: %d blocks" % (self.count["libvhdi"],
                                                               self.count["blocks"])
+            if self.oracle.overtaken:
+                kinds += ", %d flushes overtook another" % self.oracle.overtaken
             if self.count.get("mounted"):
                 kinds += ", %d mounted" % self.count["mounted"]
             print("# %s: %d entries, %d points of %d possible (%s), seed %d, %.0f s: "
