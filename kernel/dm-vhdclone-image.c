@@ -21,7 +21,8 @@
 static DEFINE_MUTEX(registry_lock);
 static LIST_HEAD(registry);
 
-#define VC_BIO_POOL	16
+/* Each of them has room for 1 MiB, of which none is used but for entries of the log. */
+#define VC_BIO_POOL	4
 
 int vc_refuse(struct vc_load *load, const struct vhdx_fault *fault, int r)
 {
