@@ -84,6 +84,25 @@ const u8 *image_regions(const u8 *data);
 /* Fill in all but @data, @size and @raw.  Fields that are not found stay. */
 void image_parse(struct image *img);
 
+/* Is there a header that counts, and its log is closed? */
+bool image_is_clean(const u8 *data);
+
+/* The file of a layer, N.raw or N.vhdx in the directory @scene; false: there is none. */
+bool image_path(char *path, size_t size, const char *scene, unsigned int nr);
+
+/*
+ * Reads a layer, and puts a copy of it on a loop device; dies if it can't.
+ * @img: all of it is set, @data to what was read
+ * @dev: gets the name of the device
+ *
+ * Return: the copy, which is what the device has.
+ */
+u8 *image_load(struct image *img, const char *scene, unsigned int nr, bool read_only,
+	       char *dev);
+
+/* Prints what a line of the table says about it, a space first.  Return: the end. */
+char *image_words(char *p, const struct image *img, const char *dev);
+
 /* Right checksums of headers and region tables. */
 void image_seal(u8 *data);
 

@@ -158,8 +158,7 @@ static void *serve(void *data)
 			return NULL;
 		if (at > d->size || size > d->size - at ||
 		    (kind == NBD_CMD_WRITE && size > sizeof(buf)))
-			die("nbd: request %u of %u bytes at %llu", kind, size,
-			    (unsigned long long)at);
+			die("nbd: request %u of %u bytes at %llu", kind, size, at);
 		if (kind == NBD_CMD_WRITE)
 			transfer(s->sock[1], buf, size, false);
 		fails = is_sick(d, kind, fua);
