@@ -81,6 +81,7 @@ static struct {
 	unsigned int top;	/* the layer that the table begins with */
 	unsigned int end;	/* behind the one that it ends with */
 	bool read_only;
+	bool lies;		/* the table says otherwise than an image */
 	bool created;
 	u64 window[MAX_WINDOWS][2];
 	unsigned int nr_windows;
@@ -238,7 +239,7 @@ static void mutate_regions(struct layer *l)
 static void mutate_metadata(struct layer *l)
 {
 	struct image *img = &l->image;
-	u64 table = img->metadata, entry;
+	u64 table = img->metadata, entry, at;
 	static const u8 size[NR_ITEMS] = { 4, 8, 8, 4, 4, 8 };
 	u32 n, k;
 
@@ -248,7 +249,7 @@ static void mutate_metadata(struct layer *l)
 	n = min(n, 20U);
 	entry = table + M_ENTRIES + pick(n + 1) * I_SIZE;
 	k = pick(NR_ITEMS);
-	switch (pick(12)) {
+	switch (pick(13)) {
 	case 0:
 		change_odd(l, table + M_COUNT, 2);
 		break;
@@ -282,11 +283,24 @@ static void mutate_metadata(struct layer *l)
 			change(l, img->item[0], 4, 1U << (17 + pick(14)));
 		break;
 	case 9:
-		/* Nearly as large as the table has entries for, or a little odd */
+		/* Just what the BAT has entries for, or a little more; or a little odd */
+		n = img->bat_bytes / 8;
+		n -= n / (image_ratio(img) + 1) + 2;
 		if (img->item[1])
-			change(l, img->item[1], 8, pick(2) ? pick(40 * MIB_SECTORS) * SECTOR :
-			       img->block * SECTOR * pick(1 << pick(21)) +
-			       pick(2) * SECTOR * pick(100));
+			change(l, img->item[1], 8, !pick(3) ? pick(40 * MIB_SECTORS) * SECTOR :
+			       img->block * SECTOR * (pick(2) ? n + pick(6) :
+			       pick(1 << pick(21))) + pick(2) * SECTOR * pick(100));
+		break;
+	case 10:
+		/* An item goes elsewhere: to the region's end, or behind it */
+		at = (pick(2) ? img->metadata_bytes : MIB) + pick(4) * 8 - pick(4) * 4;
+		if (!img->item[k] || img->metadata + at + 64 > l->size)
+			break;
+		memmove(l->work + img->metadata + at, l->work + img->item[k],
+			min(img->item_bytes[k], 64U));
+		for (entry = table + M_ENTRIES; n--; entry += I_SIZE)
+			if (!memcmp(l->work + entry, guid_items[k], 16))
+				change(l, entry + I_OFFSET, 4, at);
 		break;
 	default:
 		if (img->item[k])
@@ -306,11 +320,10 @@ static void mutate_locator(struct layer *l)
 static u64 entry_place(struct layer *l)
 {
 	struct image *img = &l->image;
-	u64 ratio = image_ratio(img), blocks, index;
+	u64 ratio = image_ratio(img), blocks = image_blocks(img), index;
 
-	if (!img->block || !ratio)
+	if (!img->block)
 		return img->bat * SECTOR;
-	blocks = (img->sectors + img->block - 1) / img->block;
 	switch (pick(8)) {
 	case 0:
 		index = (pick(blocks / ratio + 1) + 1) * ratio + pick(blocks / ratio + 1);
@@ -390,10 +403,11 @@ static void cut(struct layer *l)
 		l->cut = l->size / SECTOR - end;
 	else
 		l->cut = pick(3) ? pick(2 * MIB_SECTORS) : pick(l->size / SECTOR);
-	/* Only then it may end within a MiB. */
-	h.read_only |= pick(2);
-	if (!pick(3))
+	/* Within a MiB only what is not written to may end. */
+	if (pick(2))
 		l->cut = (l->cut | (MIB_SECTORS - 1)) + 1;
+	else
+		h.read_only |= pick(2);
 	l->cut &= ~7ULL;
 	l->cut = min(l->cut, l->size / SECTOR - 8);
 	note("layer %d: device is shorter by %llu sectors", (int)(l - h.now->layer),
@@ -468,7 +482,7 @@ static int print_layer(char *p, size_t size, struct layer *l, bool lie)
 {
 	struct image *img = &l->image;
 	u64 v[6] = { img->sectors, img->block, img->lss, img->bat, img->log,
-		     img->log_sectors };
+		     img->log_sectors }, true_value;
 
 	if (l->raw) {
 		u64 first = 0, n = img->sectors;
@@ -484,9 +498,11 @@ static int print_layer(char *p, size_t size, struct layer *l, bool lie)
 	if (lie) {
 		unsigned int i = pick(6);
 
+		true_value = v[i];
 		v[i] = pick(2) ? odd_value(8, v[i]) : pick(16) * MIB_SECTORS;
 		note("the table's word %u is %llu", i, v[i]);
 		h.lied++;
+		h.lies |= v[i] != true_value;
 	}
 	return snprintf(p, size, " vhdx %s %llu %llu %llu %llu %llu %llu", l->devno, v[0],
 			v[1], v[2], v[3], v[4], v[5]);
@@ -578,6 +594,43 @@ static bool allowed(u64 sector, const u8 *data, unsigned int n)
 	}
 	p = held(h.top, sector);
 	return p && !memcmp(data, p, SECTOR);
+}
+
+/* What may be read well, and must be refused none the less */
+static void check_layer(unsigned int nr)
+{
+	const struct image *img = &h.had[nr];
+
+	if (img->raw)
+		return;
+	if (nr == h.end - 1 && img->has_parent)
+		complain("a differencing image without a base is accepted");
+	if (image_bat_entries(img) * 8 > img->bat_bytes)
+		complain("a BAT that is too short is accepted, in layer %u", nr);
+	for (int i = 0; i < NR_ITEMS; i++)
+		if (img->item[i] && img->item[i] + img->item_bytes[i] >
+		    img->metadata + img->metadata_bytes)
+			complain("an item outside of its region is accepted, in layer %u", nr);
+}
+
+static void check_accepted(void)
+{
+	const struct layer *l = &h.now->layer[h.top];
+	const struct image *img = &h.had[h.top];
+
+	if (h.lies)
+		complain("a table that says otherwise than its image is accepted");
+	for (unsigned int i = h.top; i < h.end; i++)
+		check_layer(i);
+	if (img->raw || h.read_only)
+		return;
+	for (u64 i = 0; i < min(image_blocks(img), img->bat_bytes / 8ULL); i++) {
+		u64 entry = image_entry(img, i);
+
+		if ((entry & 7) >= 6 && (entry >> 20) * MIB + img->block * SECTOR >
+		    l->size - l->cut * SECTOR)
+			complain("block %llu, which the device's end cuts, is accepted", i);
+	}
 }
 
 static void choose_windows(u64 length)
@@ -841,6 +894,7 @@ static void one_case(u64 number)
 		 s->name);
 	watchdog_feed("%s", subject);
 	h.read_only = !pick(6);
+	h.lies = false;
 	h.last_reason[0] = 0;
 	h.nr_ops = 0;
 	note("case %llu: %s", number, s->name);
@@ -882,8 +936,7 @@ static void one_case(u64 number)
 	if (ok) {
 		h.accepted++;
 		note("accepted");
-		if (h.had[h.end - 1].has_parent)
-			complain("a differencing image without a base is accepted");
+		check_accepted();
 		serve(strtoull(table + 2, NULL, 10));
 	} else {
 		h.refused++;

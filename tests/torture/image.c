@@ -149,8 +149,10 @@ static void parse_metadata(struct image *img)
 		u64 at = img->metadata + get32(e + I_OFFSET);
 
 		for (k = 0; k < NR_ITEMS; k++)
-			if (!memcmp(e, guid_items[k], 16) && at + 16 <= img->size)
+			if (!memcmp(e, guid_items[k], 16) && at + 16 <= img->size) {
 				img->item[k] = at;
+				img->item_bytes[k] = get32(e + I_LENGTH);
+			}
 	}
 	if (img->item[0]) {
 		img->block = get32(img->data + img->item[0]) / SECTOR;
@@ -183,8 +185,10 @@ void image_parse(struct image *img)
 			img->bat = get64(e + E_OFFSET) / SECTOR;
 			img->bat_bytes = get32(e + E_LENGTH);
 		}
-		if (!memcmp(e, guid_metadata, 16))
+		if (!memcmp(e, guid_metadata, 16)) {
 			img->metadata = get64(e + E_OFFSET);
+			img->metadata_bytes = get32(e + E_LENGTH);
+		}
 	}
 	parse_metadata(img);
 }
@@ -194,6 +198,21 @@ u64 image_ratio(const struct image *img)
 	u64 ratio = img->block ? (1ULL << 23) * img->lss / (img->block * SECTOR) : 0;
 
 	return ratio ? ratio : 1;
+}
+
+u64 image_blocks(const struct image *img)
+{
+	return img->block ? (img->sectors + img->block - 1) / img->block : 0;
+}
+
+/* A differencing image has a bitmap's entry behind each chunk, others between chunks. */
+u64 image_bat_entries(const struct image *img)
+{
+	u64 blocks = image_blocks(img), ratio = image_ratio(img);
+
+	if (img->has_parent)
+		return (blocks + ratio - 1) / ratio * (ratio + 1);
+	return blocks ? blocks + (blocks - 1) / ratio : 0;
 }
 
 static u64 entry_at(const struct image *img, u64 index)

@@ -55,7 +55,7 @@ static inline void put(u8 *p, unsigned int bytes, u64 value)
  * @data, @size: all of it
  * @raw: no VHDX
  * @has_parent: what is absent is in the layer below; only a mark, reading does not care
- * @item: where the values of the metadata items lie, 0: nowhere
+ * @item, @item_bytes: where the values of the metadata items lie, 0: nowhere
  *
  * Then what a line of the table says about it, in sectors but for @lss.
  */
@@ -65,7 +65,9 @@ struct image {
 	bool raw;
 	bool has_parent;
 	u64 metadata;
+	u32 metadata_bytes;
 	u64 item[NR_ITEMS];
+	u32 item_bytes[NR_ITEMS];
 	u32 bat_bytes;
 	u64 sectors;
 	u64 block;
@@ -110,6 +112,9 @@ void image_seal(u8 *data);
 u64 image_entry(const struct image *img, u64 block);
 u64 image_bitmap_entry(const struct image *img, u64 chunk);
 u64 image_ratio(const struct image *img);
+/* Blocks, and how many entries the BAT must have for them. */
+u64 image_blocks(const struct image *img);
+u64 image_bat_entries(const struct image *img);
 
 enum found {
 	FOUND_HERE,		/* data, at *place */
