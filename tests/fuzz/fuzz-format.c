@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The functions that module and tool share, one by one, without a file in between.
- * The first byte says which, the second whether checksums are put right.
+ * The first byte says which, the second whether checksums are put right, and how a log
+ * entry is.
  */
 #define _GNU_SOURCE
-#include "fuzz.h"
 #include "guid.h"
 #include "locator.h"
+#include "oracle.h"
+
+#define ENTRY_SECTORS	64U	/* of the ring that an entry is tried in */
 
 static u8 buf[2 * VHDX_MIB];
 
@@ -107,6 +110,7 @@ static void metadata(const u8 *data, size_t size)
 static void bat(const u8 *data, size_t size)
 {
 	static unsigned long map[8192 / sizeof(long)];
+	static struct oracle_disk disk;
 	struct vhdx_claims claims = { .map = map };
 	struct vhdx_bat_walk walk = { .claims = &claims, .bat_offset = 3 * VHDX_MIB };
 	struct vhdx_fault fault = { };
@@ -129,40 +133,80 @@ static void bat(const u8 *data, size_t size)
 	claims.nr_mib = (data[14] | data[15] << 8) % (8 * sizeof(map));
 	memset(map, 0, sizeof(map));
 	walk.geo = &geo;
+	disk.virtual_size = virtual_size;
+	disk.block_size = block_size;
+	disk.sector_size = data[12] ? 512 : 4096;
+	disk.has_parent = data[13] & 1;
+	disk.nr_mib = claims.nr_mib;
+	oracle_disk_init(&disk);
+	fuzz_assert(geo.nr_entries == oracle_bat_entries(&disk));
 	for (data += 16, size -= 16; size >= 8 && walk.index < geo.nr_entries;
 	     data += 8, size -= 8) {
 		memcpy(&entry, data, 8);
-		if (vhdx_bat_walk_entry(&walk, entry, &is_bitmap, &number, &fault))
+		if (vhdx_bat_walk_entry(&walk, entry, &is_bitmap, &number, &fault)) {
 			fuzz_assert(fault.what);
-		else if (number != ~0U)
+			continue;
+		}
+		oracle_bat_entry(&disk, walk.index - 1, entry);
+		if (number != ~0U)
 			fuzz_assert(number < (is_bitmap ? geo.nr_chunks : geo.nr_blocks));
 	}
 }
 
-static void entry(const u8 *data, size_t size, bool fix)
+/*
+ * Make an entry of what descriptors there are: their sequence number, as many data
+ * sectors, and the length that it takes, or @more sectors.  One may be left @out: of the
+ * descriptors, from 1, or of the data sectors, from 4.
+ */
+static void stamp(u8 *e, int more, unsigned int out)
 {
-	u8 *e = load(data, size, 64 * VHDX_LOG_SECTOR);
-	const struct vhdx_log_data_descriptor *desc = (const void *)(e + 64);
-	struct vhdx_log_entry_info info;
-	static u8 page[VHDX_PAGE_SIZE];
-	u32 data_sectors = 0;
+	struct vhdx_log_entry_header *h = (void *)e;
+	struct vhdx_log_data_descriptor *desc = (void *)(e + 64);
+	u32 count = le32_to_cpu(h->descriptor_count) % 300;
+	u32 sector = (count + 2 + 127) / 128;
+	u8 page[VHDX_PAGE_SIZE] = { };
+	struct vhdx_log_data_descriptor unused;
 	u32 i;
 
-	if (vhdx_log_entry_parse((void *)e, 64 * VHDX_LOG_SECTOR, &info))
+	h->descriptor_count = cpu_to_le32(count);
+	for (i = 0; i < count; i++) {
+		if (i + 1 != out || out > 3)
+			desc[i].sequence_number = h->sequence_number;
+		if (le32_to_cpu(desc[i].signature) != VHDX_LOG_DESC_SIGNATURE ||
+		    sector == ENTRY_SECTORS)
+			continue;
+		memset(page, 0, sizeof(page));
+		if (sector + 3 != out)
+			vhdx_log_data_pack(page, &unused, 0, le64_to_cpu(h->sequence_number));
+		memcpy(e + sector++ * VHDX_LOG_SECTOR, page, sizeof(page));
+	}
+	h->entry_length = cpu_to_le32((sector + more) * VHDX_LOG_SECTOR);
+}
+
+static void entry(const u8 *data, size_t size, bool fix, unsigned int how, unsigned int out)
+{
+	u8 *e = load(data, size, (ENTRY_SECTORS + 1) * VHDX_LOG_SECTOR);
+	struct oracle_ring ring = { e, ENTRY_SECTORS * VHDX_LOG_SECTOR };
+	struct vhdx_log_entry_info info;
+	static u8 page[VHDX_PAGE_SIZE];
+	struct oracle_entry is;
+
+	if (how)
+		stamp(e, (int)how - 2, out);
+	if (vhdx_log_entry_parse((void *)e, ring.length, &info))
 		return;
-	fuzz_assert(info.entry_length <= 64 * VHDX_LOG_SECTOR && info.entry_length);
-	fuzz_assert(info.tail < 64 * VHDX_LOG_SECTOR);
 	if (fix)
 		seal(e, info.entry_length);
 	if (vhdx_log_entry_check(e, &info))
 		return;
-	fuzz_assert(vhdx_log_entry_bytes(info.descriptor_count, 0) <= info.entry_length);
-	for (i = 0; i < info.descriptor_count; i++)
-		data_sectors += le32_to_cpu(desc[i].signature) == VHDX_LOG_DESC_SIGNATURE;
-	fuzz_assert(vhdx_log_entry_bytes(info.descriptor_count, data_sectors) <=
-		    info.entry_length);
+	fuzz_assert(oracle_entry(&ring, 0, &is));
+	fuzz_assert(is.length == info.entry_length && is.tail == info.tail &&
+		    is.nr_descriptors == info.descriptor_count &&
+		    is.sequence == info.sequence_number &&
+		    is.flushed_size == info.flushed_file_offset &&
+		    is.last_size == info.last_file_offset);
 	if (info.descriptor_count)
-		vhdx_log_data_unpack(page, desc);
+		vhdx_log_data_unpack(page, (const void *)(e + 64));
 }
 
 static void locator(const u8 *data, size_t size)
@@ -197,6 +241,8 @@ static void locator(const u8 *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
+	unsigned int how;
+	unsigned int out;
 	bool fix;
 	u8 what;
 
@@ -204,6 +250,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		return 0;
 	what = data[0];
 	fix = data[1] & 7;
+	how = data[1] >> 3 & 3;
+	out = data[1] >> 5;
 	data += 2;
 	size -= 2;
 	switch (what % 6) {
@@ -220,7 +268,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		bat(data, size);
 		break;
 	case 4:
-		entry(data, size, fix);
+		entry(data, size, fix, how, out);
 		break;
 	default:
 		locator(data, size);

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A whole image: opened, its log replayed in memory, checked, read, recovered.  What the
- * replay in memory showed must be what recovery then makes of the file, page by page.
+ * replay in memory showed must be what the specification makes of the log, and what
+ * recovery then makes of the file, page by page.  BATs that are accepted are gone over
+ * entry by entry.
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
 #include "check.h"
 #include "disk.h"
-#include "fuzz.h"
+#include "oracle.h"
 #include "table.h"
 #include "vhd.h"
 
@@ -83,21 +85,153 @@ static void remember_all(const struct vc_image *image)
 			remember(image, page);
 }
 
+/* Most pages are holes: NULL. */
+static u32 sum_of_page(const u8 *page)
+{
+	static const u8 zeros[FUZZ_PAGE];
+	static u32 zero;
+
+	if (!zero)
+		zero = sum(zeros);
+	return page ? sum(page) : zero;
+}
+
+static u32 remembered(u64 page)
+{
+	return known[page] ? sums[page] : sum_of_page(NULL);
+}
+
 /* Recovery has made of the file what was remembered. */
 static void compare_all(void)
 {
-	static const u8 zeros[FUZZ_PAGE];
-	u32 zero = sum(zeros);
-	const u8 *is;
 	u64 page;
 
-	for (page = VHDX_REGION_TABLE1_OFFSET / FUZZ_PAGE; page < nr_sums; page++) {
-		is = fuzz_file_page(page);
-		fuzz_assert((is ? sum(is) : zero) == (known[page] ? sums[page] : zero));
-	}
+	for (page = VHDX_REGION_TABLE1_OFFSET / FUZZ_PAGE; page < nr_sums; page++)
+		fuzz_assert(sum_of_page(fuzz_file_page(page)) == remembered(page));
 	for (; page < fuzz_file_pages(); page++)
 		fuzz_assert(!fuzz_file_page(page));
 }
+
+/* ---- against the specification --------------------------------------------------- */
+
+/* What the log writes by itself: of each page its checksum. */
+static u32 wanted[FUZZ_FILE_MAX / FUZZ_PAGE];
+static bool written[FUZZ_FILE_MAX / FUZZ_PAGE];
+
+static bool write_wanted(const struct oracle_change *change, u64 size)
+{
+	u64 page;
+
+	if (!change->length)
+		return true;
+	if (change->offset < VHDX_REGION_TABLE1_OFFSET || change->offset > size ||
+	    change->length > size - change->offset)
+		return false;
+	for (page = change->offset / FUZZ_PAGE;
+	     page * FUZZ_PAGE < change->offset + change->length; page++) {
+		wanted[page] = sum_of_page(change->data);
+		written[page] = true;
+	}
+	return true;
+}
+
+/* Replay what leads from the tail of @head to it: is that what the tool did? */
+static bool replays_to(const struct vc_image *image, const struct oracle_ring *ring,
+		       const struct oracle_entry *head)
+{
+	const struct vc_log_report *report = vc_overlay_report(image->overlay);
+	struct oracle_entry entry = { .length = 0 };
+	struct oracle_change change;
+	u64 sequence = report->first_sequence;
+	u64 nr_entries = 0;
+	u64 nr_pages = 0;
+	u64 zeros = 0;
+	u64 total = 0;
+	u32 pos = head->tail;
+	u32 sector;
+	u64 page;
+	u32 i;
+
+	memset(written, 0, nr_sums * sizeof(written[0]));
+	do {
+		if (!oracle_entry(ring, pos, &entry) || entry.sequence != sequence++ ||
+		    memcmp(entry.guid, head->guid, 16))
+			return false;
+		for (i = 0, sector = 0; i < entry.nr_descriptors; i++) {
+			oracle_change(ring, &entry, i, &sector, &change);
+			if (!write_wanted(&change, image->size))
+				return false;
+		}
+		nr_entries++;
+		nr_pages += entry.nr_data;
+		zeros += entry.zero_bytes;
+		total += entry.length;
+		pos = (pos + entry.length) % ring->length;
+	} while (entry.pos != head->pos && total < ring->length);
+	if (entry.pos != head->pos || total > ring->length ||
+	    nr_entries != report->nr_entries || nr_pages != report->nr_pages ||
+	    zeros != report->zero_bytes || image->file.size < head->flushed_size ||
+	    image->size < head->last_size)
+		return false;
+	for (page = VHDX_REGION_TABLE1_OFFSET / FUZZ_PAGE; page < nr_sums; page++) {
+		if (!written[page])
+			wanted[page] = sum_of_page(fuzz_file_page(page));
+		if (wanted[page] != remembered(page))
+			return false;
+	}
+	return true;
+}
+
+/* There is a valid entry in the log that the replay ends with. */
+static void check_replay(const struct vc_image *image)
+{
+	struct oracle_ring ring = {
+		.bytes = fuzz_file_bytes(image->header.log_offset, image->header.log_length),
+		.length = image->header.log_length,
+	};
+	u64 last = vc_overlay_report(image->overlay)->last_sequence;
+	struct oracle_entry entry;
+	u32 pos;
+
+	fuzz_assert(ring.bytes);
+	for (pos = 0; pos < ring.length; pos += FUZZ_PAGE)
+		if (oracle_entry(&ring, pos, &entry) && entry.sequence == last &&
+		    !memcmp(entry.guid, &image->header.log_guid, 16) &&
+		    replays_to(image, &ring, &entry))
+			return;
+	fuzz_assert(!"the replay is what the log says");
+}
+
+/* All of a BAT was accepted. */
+static void check_bat(const struct vc_image *image)
+{
+	static struct oracle_disk disk;
+	struct vhdx_region region;
+	static __le64 bat[MAX_ENTRIES];
+	u32 nr = image->geo.nr_entries;
+	struct vc_err err;
+	u32 i;
+
+	disk.virtual_size = image->meta.virtual_size;
+	disk.block_size = image->meta.block_size;
+	disk.sector_size = image->meta.logical_sector_size;
+	disk.has_parent = image->meta.has_parent;
+	/* A file whose last MiB is not whole is made longer before it is used. */
+	disk.nr_mib = (image->size + VHDX_MIB - 1) / VHDX_MIB;
+	oracle_disk_init(&disk);
+	fuzz_assert(nr == oracle_bat_entries(&disk));
+	oracle_claim(&disk, image->header.log_offset, image->header.log_length);
+	for (i = 0; i < image->regions.count; i++) {
+		vhdx_region_get(image->table, i, &region);
+		oracle_claim(&disk, region.offset, region.length);
+	}
+	fuzz_assert(!vc_image_read(image, "BAT", image->regions.bat.offset, bat,
+				   nr * sizeof(bat[0]), &err));
+	for (i = 0; i < nr; i++)
+		oracle_bat_entry(&disk, i, le64_to_cpu(bat[i]));
+}
+
+/* ---- what the tool does with it ---------------------------------------------------- */
 
 /* What the disk reads as, from its start: extents that follow each other, and bytes. */
 static void read_disk(const struct vc_chain *chain)
@@ -138,6 +272,7 @@ static void use(const struct vc_image *image, bool disk)
 	if (!vc_image_walk(image, &usage, NULL, NULL, &err)) {
 		fuzz_assert(usage.end <= image->size + VHDX_MIB);
 		fuzz_assert(vc_image_full_size(image, &usage) >= usage.end);
+		check_bat(image);
 		vc_image_open_size(image, &usage);
 	}
 	vc_usage_free(&usage);
@@ -163,15 +298,18 @@ static void use_vhd(const struct vc_image *image)
 		free(text);
 }
 
-static void recover(u64 size, bool dirty)
+static void recover_once(u64 size, bool dirty)
 {
 	struct vc_log_report report;
 	struct vc_image *image;
 	struct vc_err err = { };
 
-	if (vc_image_open(&image, path, VC_IMAGE_HEADERS | VC_IMAGE_WRITE, NULL, &err))
+	if (vc_image_open(&image, path, VC_IMAGE_HEADERS | VC_IMAGE_WRITE, NULL, &err)) {
+		fuzz_assert(!dirty);
 		return;
+	}
 	/* It could be opened, so it must be possible to recover it. */
+	fuzz_assert(image->header.log_dirty == dirty);
 	fuzz_assert(!vc_log_recover(image, &report, &err));
 	fuzz_assert(!vc_image_reload(image, 0, &err));
 	fuzz_assert(!image->header.log_dirty && image->header.other_valid);
@@ -179,6 +317,24 @@ static void recover(u64 size, bool dirty)
 	vc_image_close(image);
 	if (dirty)
 		compare_all();
+}
+
+/* Who is killed in the midst of it begins anew: a log can be replayed twice. */
+static void recover(u64 size, bool dirty)
+{
+	static struct vhdx_header headers[2];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(headers); i++)
+		memcpy(&headers[i], fuzz_file_bytes(vhdx_header_offset(i), sizeof(headers[i])),
+		       sizeof(headers[i]));
+	recover_once(size, dirty);
+	if (!dirty)
+		return;
+	for (i = 0; i < ARRAY_SIZE(headers); i++)
+		fuzz_file_put(vhdx_header_offset(i), &headers[i], sizeof(headers[i]));
+	recover_once(size, true);
+	recover_once(size, false);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -217,8 +373,10 @@ static void try_image(bool disk)
 		vc_image_close(image);
 		return;
 	}
-	if (dirty)
+	if (dirty) {
 		remember_all(image);
+		check_replay(image);
+	}
 	vc_image_close(image);
 	recover(length, dirty);
 }

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vhdx-format.h"
@@ -80,8 +81,11 @@ void fuzz_no_leak(void);
 		}							\
 	} while (0)
 
-/* The tool's main(). */
+/* The tool's main(), and what the linker gives it in place of others. */
 int vhdclone_main(int argc, char **argv);
+int __wrap_nanosleep(const struct timespec *nap, struct timespec *left);
+int __wrap_clock_gettime(clockid_t id, struct timespec *now);
+int __real_clock_gettime(clockid_t id, struct timespec *now);
 
 size_t LLVMFuzzerMutate(u8 *data, size_t size, size_t max);
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);

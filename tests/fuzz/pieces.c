@@ -5,6 +5,7 @@
 #include "vhd-format.h"
 
 #define PIECE_HEAD	6U
+#define ENTRY_HEAD	64U		/* of a log entry, before its descriptors */
 #define LOG_WORK	(4U << 20)	/* bytes of entries that are sealed, at most */
 
 static u32 get32(const u8 *p)
@@ -251,6 +252,106 @@ static void change_piece(struct fuzz_piece *piece)
 	piece->data = own;
 }
 
+/* A length or a place that is one too much or too little, and looks right otherwise. */
+static u32 one_off(u32 value, u32 step)
+{
+	return value + step * (chance(2) ? 1 : -1);
+}
+
+/* The first piece from @i on, going round, that holds a log entry's header. */
+static struct fuzz_piece *find_entry(struct fuzz_image *image, unsigned int i)
+{
+	struct fuzz_piece *piece;
+	unsigned int n;
+
+	for (n = 0; n < image->nr; n++) {
+		piece = &image->piece[(i + n) % image->nr];
+		if (piece->len >= ENTRY_HEAD && piece->at % VHDX_LOG_SECTOR == 0 &&
+		    !memcmp(piece->data, "loge", 4))
+			return piece;
+	}
+	return NULL;
+}
+
+/*
+ * A log entry whose length, descriptors and data do not quite agree, or whose tail is
+ * another.
+ */
+static bool change_entry(struct fuzz_image *image, unsigned int i)
+{
+	struct fuzz_piece *piece = find_entry(image, i);
+	u32 count;
+	u32 room;
+	u8 *desc;
+
+	if (!piece)
+		return false;
+	memcpy(own, piece->data, piece->len);
+	count = get32(own + 24);
+	room = (piece->len - ENTRY_HEAD) / 32;
+	desc = own + ENTRY_HEAD + 32 * chance(room < count ? room : count);
+	switch (chance(6)) {
+	case 0:
+		put32(own + 8, one_off(get32(own + 8), VHDX_LOG_SECTOR));
+		break;
+	case 1:
+		put32(own + 12, one_off(get32(own + 12), VHDX_LOG_SECTOR * chance(4)));
+		break;
+	case 2:
+		put32(own + 24, one_off(count, 1));
+		break;
+	case 3:
+		/* One more that is as good as the last. */
+		if (!count || count > room || count >= VHDX_LOG_FIRST_DESCRIPTORS)
+			return false;
+		desc = own + ENTRY_HEAD + 32 * count;
+		memcpy(desc, desc - 32, 32);
+		put32(own + 24, count + 1);
+		if (piece->len < ENTRY_HEAD + 32 * (count + 1))
+			piece->len = ENTRY_HEAD + 32 * (count + 1);
+		break;
+	case 4:
+		/* The sizes of the file. */
+		put32(own + 48 + 8 * chance(2), one_off((u32)image->mib << 20, 1 << 20));
+		break;
+	default:
+		if (!count || !room)
+			return false;
+		memcpy(desc, memcmp(desc, "zero", 4) ? "zero" : "desc", 4);
+	}
+	piece->data = own;
+	return true;
+}
+
+/*
+ * A block of the BAT at the end of the file, or around it.  What is a BAT cannot be
+ * told, but its entries look like nothing else.
+ */
+static bool change_place(struct fuzz_piece *piece, u32 mib)
+{
+	u32 nr = piece->len / 8;
+	u32 first;
+	u32 entry;
+	u32 n;
+	u8 *at;
+
+	if (!nr)
+		return false;
+	memcpy(own, piece->data, piece->len);
+	first = chance(nr);
+	for (n = 0; n < nr; n++) {
+		at = own + 8 * ((first + n) % nr);
+		entry = get32(at);
+		if (get32(at + 4) || !(entry >> 20) || entry >> 20 > 2 * FUZZ_MAX_MIB ||
+		    !(entry & 7) || entry & 0xffff8)
+			continue;
+		put32(at, (mib + chance(4) - 2) << 20 | (entry & 7));
+		piece->data = own;
+		return true;
+	}
+	return false;
+}
+
 static void move_piece(struct fuzz_piece *piece)
 {
 	static const int steps[] = { 8, 32, 4096, 65536, 1 << 20 };
@@ -298,6 +399,15 @@ size_t LLVMFuzzerCustomMutator(u8 *data, size_t size, size_t max, unsigned int s
 		image.fix = chance(32);
 		if (chance(4))
 			image.fix |= FIX_ALL;
+		break;
+	case 5:
+	case 6:
+		if (!change_entry(&image, i))
+			change_piece(&image.piece[i]);
+		break;
+	case 7:
+		if (!change_place(&image.piece[i], image.mib))
+			change_piece(&image.piece[i]);
 		break;
 	default:
 		change_piece(&image.piece[i]);

@@ -36,6 +36,7 @@ SPECS = [
      "dirty": {"start": 1044480, "per_entry": 1, "stale": True}, "garbage": True},
     {"type": "dynamic", "size": "4M", "block_size": "1M", "default": {"state": 6},
      "dirty": {"torn": True}},
+    {"type": "dynamic", "size": "6M", "block_size": "2M", "blocks": {"0": 6, "2": 6}},
 ]
 VHD_SPECS = [
     {"type": "fixed", "size": 1 << 20},
@@ -103,6 +104,8 @@ def image(directory, name, data):
     ]
     for i, part in enumerate(parts):
         save(directory, "format", f"{name}-{i}", bytes([i, 7]) + part)
+    # Headers and descriptors alone: the fuzzer adds the sectors.
+    save(directory, "format", f"{name}-stamped", bytes([4, 7 | 2 << 3]) + parts[4][:1024])
 
 
 def vhd_image(directory, name, data):

@@ -42,14 +42,12 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <spawn.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -77,7 +75,6 @@ struct op {
 
 static struct {
 	u64 seed;
-	bool verbose;
 	const char *tool;
 	struct disk disk;
 	bool is_loop;
@@ -88,7 +85,6 @@ static struct {
 	u8 *shown;		/* what the module was given */
 	struct image layer[2];	/* of that, and the base */
 	char table[400];
-	char what[100];		/* this run */
 	u32 ticket;		/* of this run */
 
 	struct op op[MAX_OPS];
@@ -105,41 +101,11 @@ static struct {
 	u8 *buf;
 	struct rng rng;
 
-	unsigned int bad, runs, injected, recovered, lied, ios;
+	unsigned int runs, injected, recovered, lied, ios;
 	char trouble[256];
 } f;
 
 static const char name[] = "faulty";
-static const u8 no_guid[16];
-
-static void bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void bad(const char *fmt, ...)
-{
-	va_list ap;
-
-	f.bad++;
-	printf("# %s: ", f.what);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *fmt, ...)
-{
-	va_list ap;
-
-	if (!f.verbose)
-		return;
-	printf("#   ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	fflush(stdout);
-}
 
 /* What the target itself says has failed */
 static void notice(const char *text)
@@ -176,13 +142,10 @@ static void set_disk(const u8 *image)
 
 /* ---- what may be in a sector ---- */
 
-static void stamp(u8 *p, u64 sector, u32 nr)
+/* Of the writes of this run the one with this number */
+static u64 stamp_of(unsigned int nr)
 {
-	struct rng r;
-
-	rng_init(&r, (u64)f.ticket << 8 | nr, sector);
-	for (int i = 0; i < SECTOR; i += 8)
-		put(p + i, 8, rng_next(&r));
+	return (u64)f.ticket << 8 | nr;
 }
 
 /*
@@ -191,9 +154,7 @@ static void stamp(u8 *p, u64 sector, u32 nr)
  */
 static bool allowed(u64 sector, const u8 *data, bool crashed)
 {
-	static const u8 zeros[SECTOR];
 	const u8 *p;
-	u8 want[SECTOR];
 
 	for (unsigned int n = f.nr_ops; n; n--) {
 		const struct op *op = &f.op[n - 1];
@@ -206,17 +167,13 @@ static bool allowed(u64 sector, const u8 *data, bool crashed)
 				return true;
 			continue;
 		}
-		if (op->kind == 'z')
-			memset(want, 0, SECTOR);
-		else
-			stamp(want, sector, n - 1);
-		if (!memcmp(data, want, SECTOR))
+		if (op->kind == 'z' ? is_zero(data) : is_stamp(data, sector, stamp_of(n - 1)))
 			return true;
 		if (crashed ? op->durable : op->ok)
 			return false;
 	}
 	p = chain_sector(f.layer, 2, sector);
-	return p && (!memcmp(data, p, SECTOR) || (!p && !memcmp(data, zeros, SECTOR)));
+	return p && !memcmp(data, p, SECTOR);
 }
 
 /* Has it been told what it can't know to be wrong? */
@@ -237,13 +194,12 @@ static void check_reads(bool must)
 
 		if (pread(f.fd, f.buf, n * SECTOR, at * SECTOR) != (ssize_t)n * SECTOR) {
 			if (must)
-				bad("read at %llu: %s", (unsigned long long)at, strerror(errno));
+				complain("read at %llu: %s", at, strerror(errno));
 			continue;
 		}
 		for (u32 i = 0; i < n; i++)
 			if (!allowed(at + i, f.buf + i * SECTOR, false) && !is_lied_to()) {
-				bad("sector %llu reads as it must not",
-				    (unsigned long long)at + i);
+				complain("sector %llu reads as it must not", at + i);
 				return;
 			}
 	}
@@ -294,7 +250,7 @@ static void flushed(bool ok, const char *how)
 {
 	note("%s: %s", how, ok ? "ok" : strerror(errno));
 	if (ok && f.flush_failed)
-		bad("%s succeeded, though a flush had failed before", how);
+		complain("%s succeeded, though a flush had failed before", how);
 	if (ok)
 		all_durable();
 	/* Without memory it may not have got to the target, whose errors are EIO. */
@@ -309,7 +265,7 @@ static void do_write(u32 sector, u32 count, bool fua)
 
 	*op = (struct op){ .kind = 'w', .sector = sector, .count = count };
 	for (u32 i = 0; i < count; i++)
-		stamp(f.buf + i * SECTOR, sector + i, f.nr_ops);
+		stamp(f.buf + i * SECTOR, sector + i, stamp_of(f.nr_ops));
 	op->ok = STEP(MAP, pwritev2(f.fd, &iov, 1, (u64)sector * SECTOR, fua ? RWF_DSYNC : 0)) ==
 		 (ssize_t)iov.iov_len;
 	f.nr_ops++;
@@ -318,7 +274,7 @@ static void do_write(u32 sector, u32 count, bool fua)
 	/* What is FUA may have been data, then a flush: nobody can tell which failed. */
 	if (fua && op->ok) {
 		if (f.flush_failed && f.disk.sick != SICK_ONE)
-			bad("a FUA write succeeded, though a flush had failed before");
+			complain("a FUA write succeeded, though a flush had failed before");
 		op->durable = true;
 	}
 }
@@ -356,7 +312,7 @@ static bool mode_is_fail(void)
 static bool suspend_resume(void)
 {
 	if (STEP(SUSPEND, dm_suspend(name)))
-		bad("suspend: %s", strerror(errno));
+		complain("suspend: %s", strerror(errno));
 	if (!resume())
 		return false;
 	all_durable();
@@ -384,7 +340,7 @@ static void life(void)
 	f.refused = false;
 	f.fd = dm_open(name, O_RDWR | O_DIRECT);
 	if (f.fd < 0) {
-		bad("open: %s", strerror(errno));
+		complain("open: %s", strerror(errno));
 		goto out;
 	}
 	STEP(MAP, pread(f.fd, f.buf, 64 * SECTOR, 0));
@@ -406,7 +362,7 @@ static void life(void)
 		flushed(!STEP(COMMIT, fdatasync(f.fd)), "flush in fail mode");
 		do_write(16, 8, false);
 		if (f.op[f.nr_ops - 1].ok)
-			bad("a write succeeded in fail mode");
+			complain("a write succeeded in fail mode");
 		flushed(!STEP(COMMIT, dm_message(name, "commit", NULL, 0)), "commit in fail mode");
 	}
 	if (!suspend_resume())
@@ -424,11 +380,11 @@ static void life(void)
 closed:
 	/* Else that is up to the removal. */
 	if (f.active && (f.ticket & 2) && STEP(SUSPEND, dm_suspend(name)))
-		bad("suspend: %s", strerror(errno));
+		complain("suspend: %s", strerror(errno));
 	close(f.fd);
 out:
 	if (STEP(REMOVE, dm_remove(name)) && dm_remove(name))
-		die("%s: remove: %s", f.what, strerror(errno));
+		die("%s: remove: %s", subject, strerror(errno));
 }
 
 /* ---- afterwards ---- */
@@ -456,7 +412,7 @@ static void judge(u8 *image)
 {
 	static const char path[] = "/dev/shm/after.vhdx";
 	struct image after = f.layer[0];
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), slot, r;
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), r;
 
 	if (fd < 0 || write(fd, image, f.size) != (ssize_t)f.size)
 		die("%s: %s", path, strerror(errno));
@@ -471,7 +427,7 @@ static void judge(u8 *image)
 		size_t n;
 		char *text = read_file("/dev/shm/tool.log", &n);
 
-		bad("vhdclone recover: status %d: %.*s", r, (int)n, text);
+		complain("vhdclone recover: status %d: %.*s", r, (int)n, text);
 		free(text);
 		close(fd);
 		return;
@@ -481,18 +437,16 @@ static void judge(u8 *image)
 	close(fd);
 	f.recovered++;
 	after.data = image;
-	slot = image_header(image);
-	if (slot < 0 || memcmp(image + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid))) {
-		bad("not clean after recover");
+	if (!image_is_clean(image)) {
+		complain("not clean after recover");
 		return;
 	}
 	for (u64 s = 0; s < f.layer[0].sectors; s++) {
 		const u8 *p = chain_sector((struct image[]){ after, f.layer[1] }, 2, s);
 
 		if (!p || !allowed(s, p, true)) {
-			bad("sector %llu of block %llu has what it must not, after recover",
-			    (unsigned long long)s,
-			    (unsigned long long)(s / f.layer[0].block));
+			complain("sector %llu of block %llu has what it must not, after recover",
+				 s, s / f.layer[0].block);
 			return;
 		}
 	}
@@ -512,7 +466,7 @@ static void reopen(u8 *image)
 	before_step = NULL;
 	after_step = NULL;
 	if (dm_create(name) || dm_load(name, f.table, false) || dm_resume(name)) {
-		bad("cannot be used again: %s", strerror(errno));
+		complain("cannot be used again: %s", strerror(errno));
 	} else {
 		f.fd = dm_open(name, O_RDWR | O_DIRECT);
 		check_reads(true);
@@ -521,7 +475,7 @@ static void reopen(u8 *image)
 		flushed(!fdatasync(f.fd), "flush afterwards");
 		for (unsigned int i = 0; i < f.nr_ops; i++)
 			if (!f.op[i].ok || !f.op[i].durable)
-				bad("a write afterwards failed");
+				complain("a write afterwards failed");
 		check_reads(true);
 		close(f.fd);
 	}
@@ -543,8 +497,8 @@ static void run(bool again)
 	if (f.runs++ == LIVES_BEFORE)
 		leaks_begin();
 	f.ticket++;
-	watchdog_feed("%s", f.what);
-	note("%s", f.what);
+	watchdog_feed("%s", subject);
+	note("%s", subject);
 	memcpy(f.shown, f.good, f.size);
 	memset(f.failed, 0, sizeof(f.failed));
 	life();
@@ -570,7 +524,7 @@ static void run(bool again)
 		reopen(left);
 	kmsg_read(kmsg_line);
 	if (f.trouble[0]) {
-		bad("the kernel says: %s", f.trouble);
+		complain("the kernel says: %s", f.trouble);
 		f.trouble[0] = 0;
 	}
 }
@@ -579,8 +533,8 @@ static void run(bool again)
 
 static void disk_run(enum sick kind, u32 from)
 {
-	snprintf(f.what, sizeof(f.what), "%s%s:%u", f.long_life ? "long-" : "", sick_names[kind],
-		 from);
+	snprintf(subject, sizeof(subject), "%s%s:%u", f.long_life ? "long-" : "",
+		 sick_names[kind], from);
 	set_disk(f.good);
 	rng_init(&f.disk.rng, f.seed, kind * 100000 + from);
 	f.ticket = kind * 100000 + from;
@@ -593,11 +547,11 @@ static void disk_run(enum sick kind, u32 from)
 static u32 healthy_ios(void)
 {
 	set_disk(f.good);
-	snprintf(f.what, sizeof(f.what), "none");
+	snprintf(subject, sizeof(subject), "none");
 	run(false);
 	for (unsigned int i = 0; i < f.nr_ops; i++)
 		if (!f.op[i].ok)
-			bad("operation %u failed without a fault", i);
+			complain("operation %u failed without a fault", i);
 	return f.ios;
 }
 
@@ -621,7 +575,7 @@ static void disk_kind(enum sick kind, u32 every, u32 total, const char *only)
 		disk_run(kind, atoi(only + n + 1));
 		return;
 	}
-	for (from = (f.seed + kind) % every; from < total && f.bad < 20; from += every)
+	for (from = (f.seed + kind) % every; from < total && complaints < 20; from += every)
 		disk_run(kind, from);
 	snprintf(text, sizeof(text), "%s%s", sick_names[kind], f.long_life ? ", long" : "");
 	print_kind(text, f.runs - runs, f.injected - injected, f.lied - lied);
@@ -729,7 +683,7 @@ static void faults_memory(u32 every)
 	for (nth_step = 0; ; nth_step++) {
 		/* Some steps have no more than one or two allocations. */
 		for (nth = 1 + (f.seed + nth_step) % min(every, 3U); ; nth += every) {
-			snprintf(f.what, sizeof(f.what), "step %u, allocation %u", nth_step, nth);
+			snprintf(subject, sizeof(subject), "step %u, allocation %u", nth_step, nth);
 			set_disk(f.good);
 			step_now = 0;
 			nth_reached = false;
@@ -740,7 +694,7 @@ static void faults_memory(u32 every)
 			if (!nth_hit)
 				break;
 			total++;
-			if (f.bad >= 20)
+			if (complaints >= 20)
 				return;
 		}
 		if (!nth_reached)
@@ -830,8 +784,9 @@ static void faults_chance(u32 rounds)
 		rng_init(&f.rng, f.seed, i);
 		for (int k = 0; k < NR_CHANCES; k++)
 			chance[k] = rng_below(&f.rng, 2) ? 0 : 1 + rng_below(&f.rng, 12);
-		snprintf(f.what, sizeof(f.what), "round %u: slab %u%%, pages %u%%, I/O %u%%", i,
-			 chance[0], chance[1], chance[2]);
+		snprintf(subject, sizeof(subject),
+			 "round %u: slab %u%%, pages %u%%, I/O %u%%", i, chance[0],
+			 chance[1], chance[2]);
 		choose_victims();
 		set_disk(f.good);
 		before_step = chance_on;
@@ -839,7 +794,7 @@ static void faults_chance(u32 rounds)
 		f.ticket = i * 2;
 		run(i % 4 == 0);
 		f.injected++;
-		if (f.bad >= 20)
+		if (complaints >= 20)
 			break;
 	}
 }
@@ -929,9 +884,8 @@ static void under_run(void (*hook)(void), u32 ticket)
 
 static void place_run(const char *kind, void (*hook)(void), u32 n, u32 ticket)
 {
-	snprintf(f.what, sizeof(f.what), "%s:%u (%s, sector %llu, from step %u)", kind, n,
-		 place[under_place].what, (unsigned long long)place[under_place].sector,
-		 under_from);
+	snprintf(subject, sizeof(subject), "%s:%u (%s, sector %llu, from step %u)", kind,
+		 n, place[under_place].what, place[under_place].sector, under_from);
 	under_run(hook, ticket);
 }
 
@@ -946,7 +900,7 @@ static void faults_place(const char *kind, void (*hook)(void), u32 every, int on
 	u32 runs = f.runs, injected = f.injected, n = 0;
 
 	for (under_place = 0; under_place < nr_places; under_place++)
-		for (unsigned int i = 0; i < 4 && f.bad < 20; i++, n++) {
+		for (unsigned int i = 0; i < 4 && complaints < 20; i++, n++) {
 			bool is_bat = !strcmp(place[under_place].what, "BAT");
 
 			if (only >= 0 ? only != (int)n : !is_bat && (n + f.seed) % every)
@@ -970,7 +924,7 @@ static void faults_flakey(enum flakey kind, u32 steps, u32 every, int only)
 	flakey_kind = kind;
 	flakey_is_known = true;
 	/* From the start is one of them: to read headers wrong. */
-	for (under_from = 0; under_from < steps && f.bad < 20;
+	for (under_from = 0; under_from < steps && complaints < 20;
 	     under_from += every) {
 		if (only >= 0)
 			under_from = only;
@@ -978,13 +932,13 @@ static void faults_flakey(enum flakey kind, u32 steps, u32 every, int only)
 		/* In the first page, which for headers is all that has a checksum. */
 		flakey_byte = 1 + rng_below(&f.rng, 4096);
 		f.lies = kind >= FLAKEY_DROP_WRITES;
-		snprintf(f.what, sizeof(f.what), "flakey-%s:%u (byte %u)", flakey_names[kind],
-			 under_from, flakey_byte);
+		snprintf(subject, sizeof(subject), "flakey-%s:%u (byte %u)",
+			 flakey_names[kind], under_from, flakey_byte);
 		under_run(flakes, under_from);
 		if (kind == FLAKEY_CORRUPT_READS && under_from < 2 && !f.refused &&
 		    f.good[HEADER(0) + flakey_byte - 1] != 0xa5 &&
 		    f.good[HEADER(1) + flakey_byte - 1] != 0xa5)
-			bad("headers that were read wrong are accepted");
+			complain("headers that were read wrong are accepted");
 		if (only >= 0 || !flakey_is_known)
 			break;
 	}
@@ -1023,7 +977,7 @@ static void faults_under(u32 every, const char *only)
 
 	find_places();
 	set_disk(f.good);
-	snprintf(f.what, sizeof(f.what), "none");
+	snprintf(subject, sizeof(subject), "none");
 	step_now = 0;
 	before_step = count_step;
 	run(false);
@@ -1044,80 +998,54 @@ static void faults_under(u32 every, const char *only)
 
 static void setup(const char *scene)
 {
-	char path[300], base[32], path2[300];
-	size_t base_size;
-	u8 *raw, *map;
+	char base[32], *p = f.table;
+	struct image *img = f.layer;
+	u8 *map;
 
-	snprintf(path, sizeof(path), "%s/0.vhdx", scene);
-	snprintf(path2, sizeof(path2), "%s/1.raw", scene);
-	f.good = read_file(path, &f.size);
-	raw = read_file(path2, &base_size);
-	loop_make("/dev/shm/base", base_size, true, &map, base);
-	memcpy(map, raw, base_size);
+	map = image_load(&img[0], scene, 0, false, f.dev);
+	image_load(&img[1], scene, 1, true, base);
+	f.good = img[0].data;
+	f.size = img[0].size;
 	f.shown = malloc(f.size);
-	f.layer[0] = (struct image){ .data = f.good, .size = f.size };
-	image_parse(&f.layer[0]);
-	f.layer[0].data = f.shown;
-	f.layer[1] = (struct image){ .data = raw, .size = base_size, .raw = true,
-				     .sectors = base_size / SECTOR };
+	f.buf = alloc_aligned(MAX_BYTES + 1024 * SECTOR);
+	if (!f.shown)
+		die("no memory");
+	img[0].data = f.shown;
 	if (f.is_loop) {
-		loop_make("/dev/shm/delta", f.size, false, &f.disk.data, f.dev);
+		f.disk.data = map;
 		if (f.has_under)
 			strcpy(f.dev, under_make(f.dev, f.size / SECTOR));
 	} else {
 		strcpy(f.dev, "/dev/nbd0");
 		nbd_start(&f.disk, 0, f.size);
 	}
-	snprintf(f.table, sizeof(f.table),
-		 "0 %llu vhdclone 2 vhdx %s %llu %llu %llu %llu %llu %llu raw %s 0 %llu",
-		 (unsigned long long)f.layer[0].sectors, f.dev,
-		 (unsigned long long)f.layer[0].sectors, (unsigned long long)f.layer[0].block,
-		 (unsigned long long)f.layer[0].lss, (unsigned long long)f.layer[0].bat,
-		 (unsigned long long)f.layer[0].log, (unsigned long long)f.layer[0].log_sectors,
-		 base, (unsigned long long)f.layer[1].sectors);
-	if (posix_memalign((void **)&f.buf, 4096, MAX_BYTES + 1024 * SECTOR))
-		die("no memory");
+	p += sprintf(p, "0 %llu vhdclone 2", img[0].sectors);
+	p = image_words(p, &img[0], f.dev);
+	image_words(p, &img[1], base);
 }
 
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "", *only = NULL;
-	u32 every = 1, rounds = 100;
-	time_t began;
-	int c;
+	u64 every = 1, rounds = 100, began;
+	const struct opt opts[] = {
+		{ 's', .number = &f.seed }, { 'e', .number = &every },
+		{ 'n', .number = &rounds }, { 'k', .text = &only }, { 'v', .flag = &verbose }, {},
+	};
 
 	f.seed = 1;
 	optind = 2;
-	while ((c = getopt(argc, argv, "s:e:n:k:v")) != -1) {
-		switch (c) {
-		case 's':
-			f.seed = strtoull(optarg, NULL, 0);
-			break;
-		case 'e':
-			every = atoi(optarg);
-			break;
-		case 'n':
-			rounds = atoi(optarg);
-			break;
-		case 'k':
-			only = optarg;
-			break;
-		case 'v':
-			f.verbose = true;
-			break;
-		default:
-			die("bad option");
-		}
-	}
-	if (argc - optind != 2 || !every)
-		die("usage: faults disk|memory|chance|under [OPTION]... SCENE TOOL");
-	f.tool = argv[optind + 1];
+	argv = options(argc, argv, opts, 2, 2,
+		       "faults disk|memory|chance|under [OPTION]... SCENE TOOL");
+	if (!every)
+		die("-e: not 0");
+	f.tool = argv[1];
 	kmsg_read(NULL);
 	f.is_loop = strcmp(mode, "disk");
 	f.has_under = !strcmp(mode, "under");
-	setup(argv[optind]);
+	setup(argv[0]);
 	watchdog_start(60);
-	began = time(NULL);
+	began = time_now();
 	if (!strcmp(mode, "disk"))
 		faults_disk(every, only);
 	else if (!strcmp(mode, "memory"))
@@ -1129,11 +1057,10 @@ int main(int argc, char **argv)
 	else
 		die("unknown: %s", mode);
 	if (f.runs > LIVES_BEFORE && leaks_end(f.runs - LIVES_BEFORE))
-		bad("memory is lost");
-	printf("# %s: %u lives of seed %llu in %ld s, %u with a fault, %u images recovered; ",
-	       mode, f.runs, (unsigned long long)f.seed,
-	       (long)(time(NULL) - began), f.injected, f.recovered);
-	printf("%u bad\n# %s saw failures in:", f.bad, mode);
+		complain("memory is lost");
+	printf("# %s: %u lives of seed %llu in %llu s, %u with a fault, %u images recovered; ",
+	       mode, f.runs, f.seed, time_now() - began, f.injected, f.recovered);
+	printf("%u bad\n# %s saw failures in:", complaints, mode);
 	for (int i = 0; i < NR_DUTIES; i++)
 		printf(" %s %u", duty_names[i], f.seen[i]);
 	putchar('\n');
@@ -1143,5 +1070,5 @@ int main(int argc, char **argv)
 	else if (f.is_loop && dm_remove(holder))
 		die("%s: remove: %s", holder, strerror(errno));
 	/* The server's thread and the kernel's go with the process. */
-	_exit(f.bad ? 1 : 0);
+	_exit(complaints ? 1 : 0);
 }

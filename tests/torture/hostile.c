@@ -27,12 +27,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -77,20 +75,19 @@ static struct {
 	u64 seed, number;
 	u64 first_window;	/* MiB of the disk that are compared in any case */
 	struct rng rng;
-	bool verbose;
 
 	struct scene *now;
 	struct image had[MAX_LAYERS];
 	unsigned int top;	/* the layer that the table begins with */
 	unsigned int end;	/* behind the one that it ends with */
 	bool read_only;
+	bool lies;		/* the table says otherwise than an image */
 	bool created;
 	u64 window[MAX_WINDOWS][2];
 	unsigned int nr_windows;
 	struct op op[MAX_OPS];
 	unsigned int nr_ops;
 
-	unsigned int bad;
 	char last_reason[256];
 	char trouble[256];
 	unsigned int accepted, written, refused, nr_reasons, lied;
@@ -98,36 +95,6 @@ static struct {
 } h;
 
 static const char clone_name[] = "hostile";
-static const u8 no_guid[16];
-
-static void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *fmt, ...)
-{
-	va_list ap;
-
-	if (!h.verbose)
-		return;
-	printf("#   ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-}
-
-static void bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void bad(const char *fmt, ...)
-{
-	va_list ap;
-
-	h.bad++;
-	printf("# case %llu of seed %llu (%s): ", (unsigned long long)h.number,
-	       (unsigned long long)h.seed, h.now->name);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	fflush(stdout);
-}
 
 /* ---- mutations ---- */
 
@@ -182,9 +149,8 @@ static void change(struct layer *l, u64 at, unsigned int bytes, u64 value)
 {
 	if (at > l->size || l->size - at < bytes)
 		return;
-	note("layer %d: %u bytes at %#llx: %#llx -> %#llx", (int)(l - h.now->layer), bytes,
-	     (unsigned long long)at, (unsigned long long)get(l->work + at, bytes),
-	     (unsigned long long)value);
+	note("layer %d: %u bytes at %#llx: %#llx -> %#llx", (int)(l - h.now->layer),
+	     bytes, at, get(l->work + at, bytes), value);
 	put(l->work + at, bytes, value);
 }
 
@@ -273,7 +239,7 @@ static void mutate_regions(struct layer *l)
 static void mutate_metadata(struct layer *l)
 {
 	struct image *img = &l->image;
-	u64 table = img->metadata, entry;
+	u64 table = img->metadata, entry, at;
 	static const u8 size[NR_ITEMS] = { 4, 8, 8, 4, 4, 8 };
 	u32 n, k;
 
@@ -283,7 +249,7 @@ static void mutate_metadata(struct layer *l)
 	n = min(n, 20U);
 	entry = table + M_ENTRIES + pick(n + 1) * I_SIZE;
 	k = pick(NR_ITEMS);
-	switch (pick(12)) {
+	switch (pick(13)) {
 	case 0:
 		change_odd(l, table + M_COUNT, 2);
 		break;
@@ -317,11 +283,24 @@ static void mutate_metadata(struct layer *l)
 			change(l, img->item[0], 4, 1U << (17 + pick(14)));
 		break;
 	case 9:
-		/* Nearly as large as the table has entries for, or a little odd */
+		/* Just what the BAT has entries for, or a little more; or a little odd */
+		n = img->bat_bytes / 8;
+		n -= n / (image_ratio(img) + 1) + 2;
 		if (img->item[1])
-			change(l, img->item[1], 8, pick(2) ? pick(40 * MIB_SECTORS) * SECTOR :
-			       img->block * SECTOR * pick(1 << pick(21)) +
-			       pick(2) * SECTOR * pick(100));
+			change(l, img->item[1], 8, !pick(3) ? pick(40 * MIB_SECTORS) * SECTOR :
+			       img->block * SECTOR * (pick(2) ? n + pick(6) :
+			       pick(1 << pick(21))) + pick(2) * SECTOR * pick(100));
+		break;
+	case 10:
+		/* An item goes elsewhere: to the region's end, or behind it */
+		at = (pick(2) ? img->metadata_bytes : MIB) + pick(4) * 8 - pick(4) * 4;
+		if (!img->item[k] || img->metadata + at + 64 > l->size)
+			break;
+		memmove(l->work + img->metadata + at, l->work + img->item[k],
+			min(img->item_bytes[k], 64U));
+		for (entry = table + M_ENTRIES; n--; entry += I_SIZE)
+			if (!memcmp(l->work + entry, guid_items[k], 16))
+				change(l, entry + I_OFFSET, 4, at);
 		break;
 	default:
 		if (img->item[k])
@@ -341,11 +320,10 @@ static void mutate_locator(struct layer *l)
 static u64 entry_place(struct layer *l)
 {
 	struct image *img = &l->image;
-	u64 ratio = image_ratio(img), blocks, index;
+	u64 ratio = image_ratio(img), blocks = image_blocks(img), index;
 
-	if (!img->block || !ratio)
+	if (!img->block)
 		return img->bat * SECTOR;
-	blocks = (img->sectors + img->block - 1) / img->block;
 	switch (pick(8)) {
 	case 0:
 		index = (pick(blocks / ratio + 1) + 1) * ratio + pick(blocks / ratio + 1);
@@ -425,14 +403,15 @@ static void cut(struct layer *l)
 		l->cut = l->size / SECTOR - end;
 	else
 		l->cut = pick(3) ? pick(2 * MIB_SECTORS) : pick(l->size / SECTOR);
-	/* Only then it may end within a MiB. */
-	h.read_only |= pick(2);
-	if (!pick(3))
+	/* Within a MiB only what is not written to may end. */
+	if (pick(2))
 		l->cut = (l->cut | (MIB_SECTORS - 1)) + 1;
+	else
+		h.read_only |= pick(2);
 	l->cut &= ~7ULL;
 	l->cut = min(l->cut, l->size / SECTOR - 8);
 	note("layer %d: device is shorter by %llu sectors", (int)(l - h.now->layer),
-	     (unsigned long long)l->cut);
+	     l->cut);
 }
 
 /* Where nothing depends on it, or should not. */
@@ -503,7 +482,7 @@ static int print_layer(char *p, size_t size, struct layer *l, bool lie)
 {
 	struct image *img = &l->image;
 	u64 v[6] = { img->sectors, img->block, img->lss, img->bat, img->log,
-		     img->log_sectors };
+		     img->log_sectors }, true_value;
 
 	if (l->raw) {
 		u64 first = 0, n = img->sectors;
@@ -514,20 +493,19 @@ static int print_layer(char *p, size_t size, struct layer *l, bool lie)
 			h.lied++;
 			show_window(&h.had[l - h.now->layer], first, n);
 		}
-		return snprintf(p, size, " raw %s %llu %llu", l->devno,
-				(unsigned long long)first, (unsigned long long)n);
+		return snprintf(p, size, " raw %s %llu %llu", l->devno, first, n);
 	}
 	if (lie) {
 		unsigned int i = pick(6);
 
+		true_value = v[i];
 		v[i] = pick(2) ? odd_value(8, v[i]) : pick(16) * MIB_SECTORS;
-		note("the table's word %u is %llu", i, (unsigned long long)v[i]);
+		note("the table's word %u is %llu", i, v[i]);
 		h.lied++;
+		h.lies |= v[i] != true_value;
 	}
-	return snprintf(p, size, " vhdx %s %llu %llu %llu %llu %llu %llu", l->devno,
-			(unsigned long long)v[0], (unsigned long long)v[1],
-			(unsigned long long)v[2], (unsigned long long)v[3],
-			(unsigned long long)v[4], (unsigned long long)v[5]);
+	return snprintf(p, size, " vhdx %s %llu %llu %llu %llu %llu %llu", l->devno, v[0],
+			v[1], v[2], v[3], v[4], v[5]);
 }
 
 static void make_table(char *p, size_t size)
@@ -549,7 +527,7 @@ static void make_table(char *p, size_t size)
 	if (!pick(10))
 		length = pick(length) & ~7ULL;
 	n += snprintf(p + n, size - n, "0 %llu vhdclone %u",
-		      (unsigned long long)(length ? length : 8), h.end - h.top);
+		      (length ? length : 8), h.end - h.top);
 	for (unsigned int i = h.top; i < h.end; i++)
 		n += print_layer(p + n, size - n, &s->layer[i], lies && !pick(2));
 	if (h.read_only)
@@ -562,22 +540,12 @@ static void set_window(struct layer *l)
 	char table[200];
 	u64 sectors = l->size / SECTOR - l->cut;
 
-	snprintf(table, sizeof(table), "0 %llu linear %s %u", (unsigned long long)sectors,
-		 l->loop, GUARD);
+	snprintf(table, sizeof(table), "0 %llu linear %s %u", sectors, l->loop, GUARD);
 	if (dm_load(l->low, table, false) || dm_resume(l->low))
 		die("%s: %s: %s", l->low, table, strerror(errno));
 }
 
 /* ---- what must be there ---- */
-
-static void stamp(u8 *p, u64 sector, u32 nr)
-{
-	struct rng r;
-
-	rng_init(&r, h.number << 8 | nr, sector);
-	for (int i = 0; i < SECTOR; i += 8)
-		put(p + i, 8, rng_next(&r));
-}
 
 static bool covers(const struct op *op, u64 sector)
 {
@@ -600,8 +568,6 @@ static void remember_layers(void)
 /* May this be in the sector, after the first @n operations? */
 static bool allowed(u64 sector, const u8 *data, unsigned int n)
 {
-	static const u8 zeros[SECTOR];
-	u8 want[SECTOR];
 	const u8 *p;
 
 	for (; n; n--) {
@@ -612,23 +578,59 @@ static bool allowed(u64 sector, const u8 *data, unsigned int n)
 		switch (op->kind) {
 		case 'w':
 		case '?':
-			stamp(want, sector, op->nr);
-			if (!memcmp(data, want, SECTOR))
+			if (is_stamp(data, sector, h.number << 8 | op->nr))
 				return true;
 			if (op->kind == 'w')
 				return false;
 			break;
 		case 'z':
-			return !memcmp(data, zeros, SECTOR);
+			return is_zero(data);
 		case 'd':
 			p = held(h.top + 1, sector);
-			if (!memcmp(data, zeros, SECTOR) || (p && !memcmp(data, p, SECTOR)))
+			if (is_zero(data) || (p && !memcmp(data, p, SECTOR)))
 				return true;
 			break;
 		}
 	}
 	p = held(h.top, sector);
 	return p && !memcmp(data, p, SECTOR);
+}
+
+/* What may be read well, and must be refused none the less */
+static void check_layer(unsigned int nr)
+{
+	const struct image *img = &h.had[nr];
+
+	if (img->raw)
+		return;
+	if (nr == h.end - 1 && img->has_parent)
+		complain("a differencing image without a base is accepted");
+	if (image_bat_entries(img) * 8 > img->bat_bytes)
+		complain("a BAT that is too short is accepted, in layer %u", nr);
+	for (int i = 0; i < NR_ITEMS; i++)
+		if (img->item[i] && img->item[i] + img->item_bytes[i] >
+		    img->metadata + img->metadata_bytes)
+			complain("an item outside of its region is accepted, in layer %u", nr);
+}
+
+static void check_accepted(void)
+{
+	const struct layer *l = &h.now->layer[h.top];
+	const struct image *img = &h.had[h.top];
+
+	if (h.lies)
+		complain("a table that says otherwise than its image is accepted");
+	for (unsigned int i = h.top; i < h.end; i++)
+		check_layer(i);
+	if (img->raw || h.read_only)
+		return;
+	for (u64 i = 0; i < min(image_blocks(img), img->bat_bytes / 8ULL); i++) {
+		u64 entry = image_entry(img, i);
+
+		if ((entry & 7) >= 6 && (entry >> 20) * MIB + img->block * SECTOR >
+		    l->size - l->cut * SECTOR)
+			complain("block %llu, which the device's end cuts, is accepted", i);
+	}
 }
 
 static void choose_windows(u64 length)
@@ -654,8 +656,8 @@ static void compare(int fd)
 {
 	static u8 *buf;
 
-	if (!buf && posix_memalign((void **)&buf, 4096, CHUNK))
-		die("no memory");
+	if (!buf)
+		buf = alloc_aligned(CHUNK);
 	for (unsigned int w = 0; w < h.nr_windows; w++) {
 		u64 at = h.window[w][0] * SECTOR, end = at + h.window[w][1] * SECTOR;
 
@@ -664,14 +666,14 @@ static void compare(int fd)
 			ssize_t got = pread(fd, buf, n, at);
 
 			if (got != (ssize_t)n) {
-				bad("a read of %llu bytes at %llu: %zd, %s", (unsigned long long)n,
-				    (unsigned long long)at, got, strerror(errno));
+				complain("a read of %llu bytes at %llu: %zd, %s", n, at,
+					 got, strerror(errno));
 				return;
 			}
 			for (u64 i = 0; i < n; i += SECTOR)
 				if (!allowed((at + i) / SECTOR, buf + i, h.nr_ops)) {
-					bad("sector %llu reads as it must not",
-					    (unsigned long long)((at + i) / SECTOR));
+					complain("sector %llu reads as it must not",
+						 (at + i) / SECTOR);
 					return;
 				}
 			at += n;
@@ -688,8 +690,8 @@ static void do_op(int fd)
 	static u8 *buf;
 	int r;
 
-	if (!buf && posix_memalign((void **)&buf, 4096, CHUNK))
-		die("no memory");
+	if (!buf)
+		buf = alloc_aligned(CHUNK);
 	*op = (struct op){ .nr = h.nr_ops, .kind = "wwwwwwdz"[pick(8)] };
 	op->sector = window[0] + pick(window[1]) / unit * unit;
 	op->count = (1 + pick(pick(3) ? 16 : CHUNK / SECTOR - unit)) * unit;
@@ -721,7 +723,7 @@ static void do_op(int fd)
 		break;
 	default:
 		for (u32 i = 0; i < op->count; i++)
-			stamp(buf + i * SECTOR, op->sector + i, op->nr);
+			stamp(buf + i * SECTOR, op->sector + i, h.number << 8 | op->nr);
 		r = pwrite(fd, buf, range[1], range[0]) != (ssize_t)range[1];
 		if (r && errno == ENOSPC) {
 			op->kind = '?';
@@ -730,8 +732,8 @@ static void do_op(int fd)
 		break;
 	}
 	if (r)
-		bad("%c of %u sectors at %llu: %s", op->kind, op->count,
-		    (unsigned long long)op->sector, strerror(errno));
+		complain("%c of %u sectors at %llu: %s", op->kind, op->count, op->sector,
+			 strerror(errno));
 	h.nr_ops++;
 }
 
@@ -744,14 +746,14 @@ static void check_unwritten(struct layer *l, unsigned int nr)
 
 		while (l->map[at] == l->work[at])
 			at++;
-		bad("layer %u was written to, at %#llx", nr, (unsigned long long)at);
+		complain("layer %u was written to, at %#llx", nr, at);
 	}
 }
 
 static void same(struct layer *l, u64 at, u64 size, const char *what)
 {
 	if (at <= l->size && l->size - at >= size && memcmp(l->map + at, l->work + at, size))
-		bad("%s was written to", what);
+		complain("%s was written to", what);
 }
 
 /* Only what is the target's to write is new, and every sector is as it was read. */
@@ -760,7 +762,6 @@ static void check_written(struct layer *l)
 	const u8 *table = image_regions(l->work);
 	struct image has[MAX_LAYERS];
 	u32 i, n;
-	int slot;
 
 	same(l, 0, HEADER(0), "the file identifier");
 	same(l, HEADER(0) + HEADER_BYTES, HEADER(1) - HEADER(0) - HEADER_BYTES,
@@ -773,11 +774,10 @@ static void check_written(struct layer *l)
 		if (memcmp(e, guid_bat, 16))
 			same(l, get64(e + E_OFFSET), get32(e + E_LENGTH), "a region");
 	}
-	slot = image_header(l->map);
-	if (slot < 0)
-		bad("no header is valid any more");
-	else if (memcmp(l->map + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid)))
-		bad("the log was not closed");
+	if (image_header(l->map) < 0)
+		complain("no header is valid any more");
+	else if (!image_is_clean(l->map))
+		complain("the log was not closed");
 
 	/* What has come to the disk is what was read; allowed() needs the image before. */
 	memcpy(has, h.had, sizeof(has));
@@ -787,8 +787,8 @@ static void check_written(struct layer *l)
 			const u8 *p = chain_sector(has, h.end, s);
 
 			if (!p || !allowed(s, p, h.nr_ops)) {
-				bad("sector %llu in the image is as it must not be",
-				    (unsigned long long)s);
+				complain("sector %llu in the image is as it must not be",
+					 s);
 				return;
 			}
 		}
@@ -834,7 +834,7 @@ static void serve(u64 length)
 	int fd = dm_open(clone_name, (h.read_only ? O_RDONLY : O_RDWR) | O_DIRECT);
 
 	if (fd < 0) {
-		bad("cannot open it: %s", strerror(errno));
+		complain("cannot open it: %s", strerror(errno));
 		return;
 	}
 	choose_windows(length);
@@ -846,10 +846,10 @@ static void serve(u64 length)
 		for (unsigned int i = 0; i < n; i++) {
 			do_op(fd);
 			if (!pick(6) && fdatasync(fd))
-				bad("flush: %s", strerror(errno));
+				complain("flush: %s", strerror(errno));
 		}
 		if (pick(2) && fdatasync(fd))
-			bad("flush: %s", strerror(errno));
+			complain("flush: %s", strerror(errno));
 		h.written += h.nr_ops > 0;
 		if (h.nr_ops)
 			compare(fd);
@@ -861,10 +861,7 @@ static void restore(struct layer *l)
 {
 	memcpy(l->work, l->good, l->size);
 	l->image = (struct image){ .data = l->work, .size = l->size, .raw = l->raw };
-	if (l->raw)
-		l->image.sectors = l->size / SECTOR;
-	else
-		image_parse(&l->image);
+	image_parse(&l->image);
 	if (l->cut) {
 		l->cut = 0;
 		set_window(l);
@@ -874,11 +871,11 @@ static void restore(struct layer *l)
 static void close_clone(bool destroy)
 {
 	if (dm_suspend(clone_name) && errno != EINVAL)
-		bad("suspend: %s", strerror(errno));
+		complain("suspend: %s", strerror(errno));
 	if (!destroy)
 		return;
 	if (dm_remove(clone_name))
-		die("case %llu: remove: %s", (unsigned long long)h.number, strerror(errno));
+		die("case %llu: remove: %s", h.number, strerror(errno));
 	h.created = false;
 }
 
@@ -891,14 +888,16 @@ static void one_case(u64 number)
 
 	h.number = number;
 	rng_init(&h.rng, h.seed, number);
-	watchdog_feed("case %llu of seed %llu", (unsigned long long)number,
-		      (unsigned long long)h.seed);
 	s = &h.scene[pick(h.nr_scenes)];
 	h.now = s;
+	snprintf(subject, sizeof(subject), "case %llu of seed %llu (%s)", number, h.seed,
+		 s->name);
+	watchdog_feed("%s", subject);
 	h.read_only = !pick(6);
+	h.lies = false;
 	h.last_reason[0] = 0;
 	h.nr_ops = 0;
-	note("case %llu: %s", (unsigned long long)number, s->name);
+	note("case %llu: %s", number, s->name);
 
 	for (i = 0; i < s->nr; i++)
 		restore(&s->layer[i]);
@@ -937,8 +936,7 @@ static void one_case(u64 number)
 	if (ok) {
 		h.accepted++;
 		note("accepted");
-		if (h.had[h.end - 1].has_parent)
-			bad("a differencing image without a base is accepted");
+		check_accepted();
 		serve(strtoull(table + 2, NULL, 10));
 	} else {
 		h.refused++;
@@ -948,7 +946,7 @@ static void one_case(u64 number)
 	close_clone(!pick(16));
 	kmsg_read(kmsg_line);
 	if (h.trouble[0]) {
-		bad("the kernel says: %s", h.trouble);
+		complain("the kernel says: %s", h.trouble);
 		h.trouble[0] = 0;
 	}
 	for (i = 0; i < s->nr; i++)
@@ -963,26 +961,22 @@ static void one_case(u64 number)
 static void load_scene(const char *path)
 {
 	struct scene *s = &h.scene[h.nr_scenes++];
-	char name[400], outer[40], table[300];
+	char outer[40], table[300], file[400];
 
 	s->name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 	for (s->nr = 0; s->nr < MAX_LAYERS; s->nr++) {
 		struct layer *l = &s->layer[s->nr];
 		char dev[32];
 
-		snprintf(name, sizeof(name), "%s/%u.raw", path, s->nr);
-		l->raw = !access(name, R_OK);
-		if (!l->raw)
-			snprintf(name, sizeof(name), "%s/%u.vhdx", path, s->nr);
-		if (access(name, R_OK))
+		if (!image_path(file, sizeof(file), path, s->nr))
 			break;
-		l->good = read_file(name, &l->size);
+		l->map = image_load(&l->image, path, s->nr, s->nr > 0, dev);
+		l->good = l->image.data;
+		l->size = l->image.size;
+		l->raw = l->image.raw;
 		l->work = malloc(l->size);
 		if (!l->work)
 			die("no memory");
-		snprintf(name, sizeof(name), "/dev/shm/%s-%u", s->name, s->nr);
-		loop_make(name, l->size, s->nr > 0, &l->map, dev);
-		unlink(name);
 		/* The window, between two that fail */
 		snprintf(outer, sizeof(outer), "outer-%s-%u", s->name, s->nr);
 		snprintf(table, sizeof(table), "0 %u error\n%u %zu linear %s 0\n%zu %u error",
@@ -1009,70 +1003,47 @@ static void unload(void)
 		for (unsigned int k = 0; k < h.scene[i].nr; k++) {
 			snprintf(outer, sizeof(outer), "outer-%s-%u", h.scene[i].name, k);
 			if (dm_remove(h.scene[i].layer[k].low) || dm_remove(outer))
-				bad("something still holds %s", h.scene[i].layer[k].low);
+				complain("something still holds %s", h.scene[i].layer[k].low);
 		}
 }
 
 int main(int argc, char **argv)
 {
-	u64 first = 0, count = 100, done = 0, seconds = ~0ULL;
-	unsigned int most_bad = 20;
-	time_t began = time(NULL);
-	int c;
+	u64 first = 0, most = 100, done = 0, seconds = ~0ULL, began;
+	unsigned int most_bad;
+	bool stops = false;
+	const struct opt opts[] = {
+		{ 's', .number = &h.seed }, { 'f', .number = &first }, { 'n', .number = &most },
+		{ 't', .number = &seconds }, { 'w', .number = &h.first_window },
+		{ 'v', .flag = &verbose }, { 'x', .flag = &stops }, {},
+	};
 
 	h.seed = 1;
 	h.first_window = 9;
-	while ((c = getopt(argc, argv, "s:f:n:t:w:vx")) != -1) {
-		switch (c) {
-		case 's':
-			h.seed = strtoull(optarg, NULL, 0);
-			break;
-		case 'f':
-			first = strtoull(optarg, NULL, 0);
-			break;
-		case 'n':
-			count = strtoull(optarg, NULL, 0);
-			break;
-		case 't':
-			seconds = strtoull(optarg, NULL, 0);
-			break;
-		case 'x':
-			most_bad = 1;
-			break;
-		case 'w':
-			h.first_window = strtoull(optarg, NULL, 0);
-			break;
-		case 'v':
-			h.verbose = true;
-			break;
-		default:
-			die("bad option");
-		}
-	}
-	if (optind == argc || argc - optind > MAX_SCENES)
-		die("usage: hostile [-s SEED] [-f FIRST] [-n COUNT] [-w MIB] [-vx] SCENE...");
+	argv = options(argc, argv, opts, 1, MAX_SCENES,
+		       "hostile [-s SEED] [-f FIRST] [-n COUNT] [-t SECONDS] [-w MIB] [-vx] SCENE...");
+	most_bad = stops ? 1 : 20;
 	kmsg_read(NULL);
-	for (; optind < argc; optind++)
-		load_scene(argv[optind]);
+	while (*argv)
+		load_scene(*argv++);
 	watchdog_start(60);
-	began = time(NULL);
-	for (u64 i = first; i < first + count && (u64)(time(NULL) - began) < seconds; i++) {
+	began = time_now();
+	for (u64 i = first; i < first + most && time_now() - began < seconds; i++) {
 		one_case(i);
 		done++;
-		if (h.bad >= most_bad)
+		if (complaints >= most_bad)
 			break;
 	}
 	unload();
-	printf("# %llu images of seed %llu in %ld s: ", (unsigned long long)done,
-	       (unsigned long long)h.seed, (long)(time(NULL) - began));
+	printf("# %llu images of seed %llu in %llu s: ", done, h.seed, time_now() - began);
 	printf("%u served (%u written to), %u refused for %u reasons, %u lies in tables; %u bad\n",
-	       h.accepted, h.written, h.refused, h.nr_reasons, h.lied, h.bad);
-	if (h.verbose)
+	       h.accepted, h.written, h.refused, h.nr_reasons, h.lied, complaints);
+	if (verbose)
 		for (unsigned int i = 0; i < h.nr_reasons; i++)
 			printf("#   %5u %s\n", h.reason[i].count, h.reason[i].text);
 	if (done > 500 && (h.accepted < done / 10 || h.nr_reasons < 25)) {
-		printf("# too few are served, or refused for too few reasons\n");
-		h.bad++;
+		subject[0] = 0;
+		complain("too few are served, or refused for too few reasons");
 	}
-	return h.bad ? 1 : 0;
+	return complaints ? 1 : 0;
 }

@@ -2,7 +2,9 @@
 /*
  * A reader of VHDX images in memory; see image.h.
  */
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "image.h"
 
@@ -63,6 +65,61 @@ int image_header(const u8 *data)
 	return g1 ? 0 : g2 ? 1 : -1;
 }
 
+bool image_is_clean(const u8 *data)
+{
+	static const u8 no_guid[16];
+	int slot = image_header(data);
+
+	return slot >= 0 &&
+	       !memcmp(data + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid));
+}
+
+bool image_path(char *path, size_t size, const char *scene, unsigned int nr)
+{
+	snprintf(path, size, "%s/%u.raw", scene, nr);
+	if (!access(path, R_OK))
+		return true;
+	snprintf(path, size, "%s/%u.vhdx", scene, nr);
+	return !access(path, R_OK);
+}
+
+/* Most of a new image is zeros, and so is a new file. */
+static void copy_image(u8 *map, const u8 *data, size_t size)
+{
+	for (size_t at = 0; at < size; at += 4096) {
+		size_t n = min(size - at, 4096UL);
+
+		if (data[at] || memcmp(data + at, data + at + 1, n - 1))
+			memcpy(map + at, data + at, n);
+	}
+}
+
+u8 *image_load(struct image *img, const char *scene, unsigned int nr, bool read_only,
+	       char *dev)
+{
+	static const char copy[] = "/dev/shm/torture-image";
+	char path[400];
+	u8 *map;
+
+	if (!image_path(path, sizeof(path), scene, nr))
+		die("%s: no layer %u", scene, nr);
+	*img = (struct image){ .raw = !strcmp(strrchr(path, '.'), ".raw") };
+	img->data = read_file(path, &img->size);
+	image_parse(img);
+	loop_make(copy, img->size, read_only, &map, dev);
+	unlink(copy);
+	copy_image(map, img->data, img->size);
+	return map;
+}
+
+char *image_words(char *p, const struct image *img, const char *dev)
+{
+	if (img->raw)
+		return p + sprintf(p, " raw %s 0 %llu", dev, img->sectors);
+	return p + sprintf(p, " vhdx %s %llu %llu %llu %llu %llu %llu", dev, img->sectors,
+			   img->block, img->lss, img->bat, img->log, img->log_sectors);
+}
+
 static void seal(u8 *p, size_t size)
 {
 	put(p + 4, 4, 0);
@@ -92,8 +149,10 @@ static void parse_metadata(struct image *img)
 		u64 at = img->metadata + get32(e + I_OFFSET);
 
 		for (k = 0; k < NR_ITEMS; k++)
-			if (!memcmp(e, guid_items[k], 16) && at + 16 <= img->size)
+			if (!memcmp(e, guid_items[k], 16) && at + 16 <= img->size) {
 				img->item[k] = at;
+				img->item_bytes[k] = get32(e + I_LENGTH);
+			}
 	}
 	if (img->item[0]) {
 		img->block = get32(img->data + img->item[0]) / SECTOR;
@@ -107,11 +166,15 @@ static void parse_metadata(struct image *img)
 
 void image_parse(struct image *img)
 {
-	int slot = image_header(img->data);
-	const u8 *h = img->data + HEADER(slot > 0);
-	const u8 *table = image_regions(img->data);
+	const u8 *h, *table;
 	u32 n, i;
 
+	if (img->raw) {
+		img->sectors = img->size / SECTOR;
+		return;
+	}
+	h = img->data + HEADER(image_header(img->data) > 0);
+	table = image_regions(img->data);
 	img->log = get64(h + H_LOG_OFFSET) / SECTOR;
 	img->log_sectors = get32(h + H_LOG_LENGTH) / SECTOR;
 	n = min(get32(table + R_COUNT), 2047U);
@@ -122,8 +185,10 @@ void image_parse(struct image *img)
 			img->bat = get64(e + E_OFFSET) / SECTOR;
 			img->bat_bytes = get32(e + E_LENGTH);
 		}
-		if (!memcmp(e, guid_metadata, 16))
+		if (!memcmp(e, guid_metadata, 16)) {
 			img->metadata = get64(e + E_OFFSET);
+			img->metadata_bytes = get32(e + E_LENGTH);
+		}
 	}
 	parse_metadata(img);
 }
@@ -133,6 +198,21 @@ u64 image_ratio(const struct image *img)
 	u64 ratio = img->block ? (1ULL << 23) * img->lss / (img->block * SECTOR) : 0;
 
 	return ratio ? ratio : 1;
+}
+
+u64 image_blocks(const struct image *img)
+{
+	return img->block ? (img->sectors + img->block - 1) / img->block : 0;
+}
+
+/* A differencing image has a bitmap's entry behind each chunk, others between chunks. */
+u64 image_bat_entries(const struct image *img)
+{
+	u64 blocks = image_blocks(img), ratio = image_ratio(img);
+
+	if (img->has_parent)
+		return (blocks + ratio - 1) / ratio * (ratio + 1);
+	return blocks ? blocks + (blocks - 1) / ratio : 0;
 }
 
 static u64 entry_at(const struct image *img, u64 index)

@@ -55,7 +55,7 @@ static inline void put(u8 *p, unsigned int bytes, u64 value)
  * @data, @size: all of it
  * @raw: no VHDX
  * @has_parent: what is absent is in the layer below; only a mark, reading does not care
- * @item: where the values of the metadata items lie, 0: nowhere
+ * @item, @item_bytes: where the values of the metadata items lie, 0: nowhere
  *
  * Then what a line of the table says about it, in sectors but for @lss.
  */
@@ -65,7 +65,9 @@ struct image {
 	bool raw;
 	bool has_parent;
 	u64 metadata;
+	u32 metadata_bytes;
 	u64 item[NR_ITEMS];
+	u32 item_bytes[NR_ITEMS];
 	u32 bat_bytes;
 	u64 sectors;
 	u64 block;
@@ -84,6 +86,25 @@ const u8 *image_regions(const u8 *data);
 /* Fill in all but @data, @size and @raw.  Fields that are not found stay. */
 void image_parse(struct image *img);
 
+/* Is there a header that counts, and its log is closed? */
+bool image_is_clean(const u8 *data);
+
+/* The file of a layer, N.raw or N.vhdx in the directory @scene; false: there is none. */
+bool image_path(char *path, size_t size, const char *scene, unsigned int nr);
+
+/*
+ * Reads a layer, and puts a copy of it on a loop device; dies if it can't.
+ * @img: all of it is set, @data to what was read
+ * @dev: gets the name of the device
+ *
+ * Return: the copy, which is what the device has.
+ */
+u8 *image_load(struct image *img, const char *scene, unsigned int nr, bool read_only,
+	       char *dev);
+
+/* Prints what a line of the table says about it, a space first.  Return: the end. */
+char *image_words(char *p, const struct image *img, const char *dev);
+
 /* Right checksums of headers and region tables. */
 void image_seal(u8 *data);
 
@@ -91,6 +112,9 @@ void image_seal(u8 *data);
 u64 image_entry(const struct image *img, u64 block);
 u64 image_bitmap_entry(const struct image *img, u64 chunk);
 u64 image_ratio(const struct image *img);
+/* Blocks, and how many entries the BAT must have for them. */
+u64 image_blocks(const struct image *img);
+u64 image_bat_entries(const struct image *img);
 
 enum found {
 	FOUND_HERE,		/* data, at *place */

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nbd.h>
-#include <pthread.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +35,11 @@ struct server {
 	int sock[2];
 	struct { u64 at; u32 size; } pending[MAX_PENDING];
 	unsigned int nr_pending;
+	/* The late read */
+	u8 *late_data;
+	u32 late_size;
+	struct nbd_reply late_reply;
+	struct timespec late_until;
 };
 
 static struct server *server;
@@ -135,6 +140,55 @@ static void answer(struct server *s, u64 at, u32 size, u8 *buf, u32 nr)
 	transfer(s->sock[1], buf, size, true);
 }
 
+/* Is this to be the late one?  Then it is put aside. */
+static bool is_late(struct server *s, u64 at, u32 size, const struct nbd_reply *reply)
+{
+	struct disk *d = s->disk;
+	u64 bytes = load(&d->late_bytes);
+
+	if (!bytes || at < d->late_at || at - d->late_at >= bytes)
+		return false;
+	s->late_data = realloc(s->late_data, size);
+	if (!s->late_data)
+		die("no memory");
+	memcpy(s->late_data, d->data + at, size);
+	s->late_size = size;
+	s->late_reply = *reply;
+	clock_gettime(CLOCK_MONOTONIC, &s->late_until);
+	s->late_until.tv_sec += d->late_ms / 1000;
+	s->late_until.tv_nsec += d->late_ms % 1000 * 1000000;
+	store(&d->late, true);
+	store(&d->late_bytes, 0);
+	return true;
+}
+
+static int late_left_ms(const struct server *s)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (s->late_until.tv_sec - now.tv_sec) * 1000 +
+	       (s->late_until.tv_nsec - now.tv_nsec) / 1000000;
+}
+
+/* Until there is a request; the late read is answered when its time has come. */
+static void wait_for_request(struct server *s)
+{
+	struct pollfd fd = { .fd = s->sock[1], .events = POLLIN };
+	int left;
+
+	while (s->disk->late) {
+		left = late_left_ms(s);
+		if (left > 0 && poll(&fd, 1, left) > 0)
+			return;
+		if (left > 0)
+			continue;
+		transfer(s->sock[1], &s->late_reply, sizeof(s->late_reply), true);
+		transfer(s->sock[1], s->late_data, s->late_size, true);
+		store(&s->disk->late, false);
+	}
+}
+
 static void *serve(void *data)
 {
 	static u8 buf[32 << 20];
@@ -148,6 +202,7 @@ static void *serve(void *data)
 		bool fua, fails;
 		u64 at;
 
+		wait_for_request(s);
 		transfer(s->sock[1], &request, sizeof(request), false);
 		type = ntohl(request.type);
 		kind = type & 0xffff;
@@ -158,8 +213,7 @@ static void *serve(void *data)
 			return NULL;
 		if (at > d->size || size > d->size - at ||
 		    (kind == NBD_CMD_WRITE && size > sizeof(buf)))
-			die("nbd: request %u of %u bytes at %llu", kind, size,
-			    (unsigned long long)at);
+			die("nbd: request %u of %u bytes at %llu", kind, size, at);
 		if (kind == NBD_CMD_WRITE)
 			transfer(s->sock[1], buf, size, false);
 		fails = is_sick(d, kind, fua);
@@ -171,6 +225,8 @@ static void *serve(void *data)
 			flush(s, fails);
 		reply.error = htonl(fails ? EIO : 0);
 		memcpy(&reply.handle, &request.handle, sizeof(reply.handle));
+		if (kind == NBD_CMD_READ && !fails && is_late(s, at, size, &reply))
+			continue;
 		transfer(s->sock[1], &reply, sizeof(reply), true);
 		if (kind == NBD_CMD_READ && !fails)
 			answer(s, at, size, buf, d->count - 1);
@@ -188,7 +244,6 @@ static void *do_it(void *data)
 void nbd_start(struct disk *disk, unsigned int nr, size_t size)
 {
 	struct server *s = server = calloc(1, sizeof(*s));
-	pthread_t id;
 	char path[32];
 
 	disk->size = size;
@@ -210,8 +265,8 @@ void nbd_start(struct disk *disk, unsigned int nr, size_t size)
 		  NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM)) ||
 	    ioctl(s->fd, NBD_SET_SOCK, (unsigned long)s->sock[0]))
 		die("%s: ioctl: %s", path, strerror(errno));
-	if (pthread_create(&id, NULL, serve, s) || pthread_create(&id, NULL, do_it, s))
-		die("no thread");
+	start_thread(serve, s);
+	start_thread(do_it, s);
 	/* Connected when it answers. */
 	for (int i = 0; i < 200; i++) {
 		u8 sector[SECTOR];

@@ -31,6 +31,9 @@ extern const char * const sick_names[SICK_KINDS];
  * @count: I/Os since it was last set to 0
  * @failed: how many of them failed
  * @lie: where the wrong bit was, in bytes; 0: nowhere yet
+ * @late_at, @late_bytes: the next read that begins in here is late: it gets what is there
+ *	now, but after @late_ms, and others are served meanwhile; then @late_bytes is 0
+ * @late: that read is under way
  * @rng: what a failed write leaves, and what a power cut keeps
  */
 struct disk {
@@ -42,6 +45,10 @@ struct disk {
 	u32 count;
 	u32 failed;
 	u64 lie;
+	u64 late_at;
+	u64 late_bytes;
+	u32 late_ms;
+	bool late;
 	struct rng rng;
 };
 

@@ -19,14 +19,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -36,7 +33,6 @@
 /* Sectors that a page of the bitmap covers, and a chunk */
 #define PAGE_SECTORS	32768
 #define CHUNK_SECTORS	8388608
-#define STAMP		0x6567617073726962ULL
 /*
  * Writers meet in so many chunks, and in so many pages of each, where each has a block;
  * in a block's first sectors.
@@ -53,93 +49,33 @@ static struct {
 	u32 gen[CHUNKS][CHUNK_PAGES][WRITERS][BLOCK_SECTORS];
 	u32 chunk;			/* where writers are */
 	bool stop;
-	unsigned int bad;
 	u64 reads, writes, discards, shrinks;
 } t;
 
-static const u8 no_guid[16];
 static const char * const names[2] = { "pages-read", "pages-written" };
-
-static void bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void bad(const char *fmt, ...)
-{
-	va_list ap;
-
-	if (__atomic_add_fetch(&t.bad, 1, __ATOMIC_RELAXED) > 20)
-		return;
-	printf("# ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static u32 load(const u32 *p)
-{
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
-}
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&t.stop, __ATOMIC_RELAXED);
-}
-
-static void count(u64 *what)
-{
-	__atomic_add_fetch(what, 1, __ATOMIC_RELAXED);
-}
-
-static u8 *buffer(void)
-{
-	void *buf;
-
-	if (posix_memalign(&buf, 4096, 64 * SECTOR))
-		die("no memory");
-	return buf;
-}
-
-static void stamp(u8 *p, u64 sector, u32 gen)
-{
-	put(p, 8, STAMP);
-	put(p + 8, 8, sector);
-	for (int i = 16; i < SECTOR; i += 8)
-		put(p + i, 8, sector * 0x9e3779b97f4a7c15ULL ^ (u64)gen << 20 ^ i);
-}
-
-static bool is_zero(const u8 *p)
-{
-	return !p[0] && !memcmp(p, p + 1, SECTOR - 1);
-}
 
 static bool is_right(const u8 *p, u64 sector, u32 gen)
 {
-	u8 want[SECTOR];
-
-	if (!gen)
-		return is_zero(p);
-	stamp(want, sector, gen);
-	return !memcmp(want, p, SECTOR);
+	return gen ? is_stamp(p, sector, gen) : is_zero(p);
 }
 
 /* The first block of each page has bits: of all but its first sectors none. */
 static void *reader(void *data)
 {
-	u8 *buf = buffer();
+	u8 *buf = alloc_aligned(SECTOR);
 	struct rng r;
 
 	rng_init(&r, (u64)data, 1);
-	while (!stopped()) {
+	while (!load(&t.stop)) {
 		u64 sector = rng_below(&r, t.image[0].sectors / PAGE_SECTORS) *
 			     PAGE_SECTORS + 64 +
 			     rng_below(&r, 64);
 
 		if (pread(t.fd[0], buf, SECTOR, sector * SECTOR) != SECTOR)
-			bad("read: %s", strerror(errno));
+			complain("read: %s", strerror(errno));
 		if (!is_zero(buf))
-			bad("sector %llu shows what is not there",
-			    (unsigned long long)sector);
-		count(&t.reads);
+			complain("sector %llu shows what is not there", sector);
+		inc(&t.reads);
 	}
 	return NULL;
 }
@@ -152,12 +88,12 @@ static u64 block_sector(u32 chunk, u32 page, u32 nr)
 static void *writer(void *data)
 {
 	u64 nr = (u64)data, size = t.image[1].block * SECTOR;
-	u8 *buf = buffer();
+	u8 *buf = alloc_aligned(SECTOR);
 	struct rng r;
 	u32 gen = 0;
 
 	rng_init(&r, nr, 2);
-	while (!stopped()) {
+	while (!load(&t.stop)) {
 		u32 chunk = rng_below(&r, 4) ? load(&t.chunk) : rng_below(&r, CHUNKS);
 		u32 page = rng_below(&r, CHUNK_PAGES), at = rng_below(&r, BLOCK_SECTORS);
 		u64 first = block_sector(chunk, page, nr);
@@ -167,22 +103,21 @@ static void *writer(void *data)
 			u64 range[2] = { first * SECTOR, size };
 
 			if (ioctl(t.fd[1], BLKDISCARD, range))
-				bad("discard: %s", strerror(errno));
+				complain("discard: %s", strerror(errno));
 			memset(gens, 0, sizeof(t.gen[0][0][0]));
-			count(&t.discards);
+			inc(&t.discards);
 		} else if (rng_below(&r, 2)) {
 			stamp(buf, first + at, ++gen);
 			if (pwrite(t.fd[1], buf, SECTOR, (first + at) * SECTOR) != SECTOR)
-				bad("write: %s", strerror(errno));
+				complain("write: %s", strerror(errno));
 			gens[at] = gen;
-			count(&t.writes);
+			inc(&t.writes);
 			at = rng_below(&r, BLOCK_SECTORS);
 		}
 		if (pread(t.fd[1], buf, SECTOR, (first + at) * SECTOR) != SECTOR)
-			bad("read: %s", strerror(errno));
+			complain("read: %s", strerror(errno));
 		if (!is_right(buf, first + at, gens[at]))
-			bad("sector %llu: not generation %u",
-			    (unsigned long long)first + at, gens[at]);
+			complain("sector %llu: not generation %u", first + at, gens[at]);
 	}
 	return NULL;
 }
@@ -194,96 +129,42 @@ static void *shrinker(void *data)
 
 	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &first))
 		die("no priority");
-	while (!stopped()) {
+	while (!load(&t.stop)) {
 		if (pwrite(fd, "2", 1, 0) != 1)
-			bad("drop_caches: %s", strerror(errno));
-		count(&t.shrinks);
+			complain("drop_caches: %s", strerror(errno));
+		inc(&t.shrinks);
 		usleep(300);
 	}
 	close(fd);
 	return data;
 }
 
-static u64 loads(void)
-{
-	char path[100], text[200] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/block/%.30s/stat", t.dev[0] + strlen("/dev/"));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-	return strtoull(text, NULL, 10);
-}
-
-static char *words_of(char *p, struct image *img, const char *dev)
-{
-	const u64 words[] = { img->sectors, img->block, img->lss, img->bat, img->log,
-			      img->log_sectors };
-
-	p += sprintf(p, " vhdx %s", dev);
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		p += sprintf(p, " %llu", (unsigned long long)words[i]);
-	return p;
-}
-
-/* Most of a new image is zeros, and so is a new file. */
-static void copy_image(u8 *map, const u8 *data, size_t size)
-{
-	for (size_t at = 0; at < size; at += 4096) {
-		size_t n = min(size - at, 4096UL);
-
-		if (data[at] || memcmp(data + at, data + at + 1, n - 1))
-			memcpy(map + at, data + at, n);
-	}
-}
-
-static void load_image(struct image *img, const char *scene, int layer, bool read_only,
-		       char *dev)
-{
-	char path[300];
-	u8 *data;
-
-	snprintf(path, sizeof(path), "%s/%d.vhdx", scene, layer);
-	data = read_file(path, &img->size);
-	snprintf(path, sizeof(path), "/dev/shm/pages-%.20s-%d", scene, layer);
-	loop_make(path, img->size, read_only, &img->data, dev);
-	copy_image(img->data, data, img->size);
-	free(data);
-	image_parse(img);
-}
-
 static void setup(int i, const char *scene)
 {
-	struct image *img = &t.image[i], low = {};
+	struct image *img = &t.image[i], low;
 	char base[32], table[500], *p = table;
+	u8 *map;
 
-	load_image(&low, scene, 1, true, base);
-	load_image(img, scene, 0, false, t.dev[i]);
-	p += sprintf(p, "0 %llu vhdclone 2", (unsigned long long)img->sectors);
-	p = words_of(p, img, t.dev[i]);
-	p = words_of(p, &low, base);
+	image_load(&low, scene, 1, true, base);
+	map = image_load(img, scene, 0, false, t.dev[i]);
+	free(low.data);
+	free(img->data);
+	img->data = map;
+	p += sprintf(p, "0 %llu vhdclone 2", img->sectors);
+	p = image_words(p, img, t.dev[i]);
+	p = image_words(p, &low, base);
 	if (!i)
 		strcpy(p, " 1 read_only");
 	dm_make(names[i], table);
 	t.fd[i] = dm_open(names[i], (i ? O_RDWR : O_RDONLY) | O_DIRECT);
 }
 
-static void kmsg_line(const char *text)
-{
-	if (kmsg_is_trouble(text))
-		bad("the kernel says: %s", text);
-}
-
 static void check_image(void)
 {
 	const struct image *img = &t.image[1];
-	int slot = image_header(img->data);
 
-	if (slot < 0 ||
-	    memcmp(img->data + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid)))
-		bad("the image is not clean");
+	if (!image_is_clean(img->data))
+		complain("the image is not clean");
 	for (u32 i = 0; i < CHUNKS * CHUNK_PAGES * WRITERS * BLOCK_SECTORS; i++) {
 		u32 gen = ((u32 *)t.gen)[i], block = i / BLOCK_SECTORS;
 		u32 page = block / WRITERS;
@@ -292,50 +173,37 @@ static void check_image(void)
 		const u8 *p = chain_sector(img, 1, sector);
 
 		if (!p || !is_right(p, sector, gen))
-			bad("in the image sector %llu is not generation %u",
-			    (unsigned long long)sector, gen);
+			complain("in the image sector %llu is not generation %u", sector,
+				 gen);
 	}
 }
 
 int main(int argc, char **argv)
 {
+	u64 seed = 1, seconds = 10, before, began, loaded, seen = 0;
+	const struct opt opts[] = { { 's', .number = &seed }, { 't', .number = &seconds }, {} };
 	pthread_t id[READERS + WRITERS + 1];
-	unsigned int seconds = 10, resumes = 0, nr = 0;
-	u64 seed = 1, before, seen = 0;
-	time_t began;
-	int c;
+	unsigned int resumes = 0, nr = 0;
 
-	while ((c = getopt(argc, argv, "s:t:")) != -1) {
-		if (c == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (c == 't')
-			seconds = atoi(optarg);
-		else
-			die("usage: pages [-s SEED] [-t SECONDS] BITS FRESH");
-	}
-	if (argc - optind != 2)
-		die("usage: pages [-s SEED] [-t SECONDS] BITS FRESH");
+	argv = options(argc, argv, opts, 2, 2, "pages [-s SEED] [-t SECONDS] BITS FRESH");
 	kmsg_read(NULL);
-	setup(0, argv[optind]);
-	setup(1, argv[optind + 1]);
-	before = loads();
+	setup(0, argv[0]);
+	setup(1, argv[1]);
+	before = reads_of(t.dev[0]);
 	watchdog_start(120);
 	for (u64 i = 0; i < READERS; i++)
-		if (pthread_create(&id[nr++], NULL, reader, (void *)(seed * READERS + i)))
-			die("no thread");
+		id[nr++] = start_thread(reader, (void *)(seed * READERS + i));
 	for (u64 i = 0; i < WRITERS; i++)
-		if (pthread_create(&id[nr++], NULL, writer, (void *)i))
-			die("no thread");
-	if (pthread_create(&id[nr++], NULL, shrinker, NULL))
-		die("no thread");
+		id[nr++] = start_thread(writer, (void *)i);
+	id[nr++] = start_thread(shrinker, NULL);
 	/* Space that a discard released comes back by a resume. */
-	began = time(NULL);
-	while (time(NULL) < began + seconds && !t.bad) {
+	began = time_now();
+	while (time_now() < began + seconds && !complaints) {
 		usleep(1500000);
 		if (dm_suspend(names[1]) || dm_resume(names[1]))
-			bad("suspend, resume: %s", strerror(errno));
-		__atomic_store_n(&t.chunk, ++resumes % CHUNKS, __ATOMIC_RELAXED);
-		kmsg_read(kmsg_line);
+			complain("suspend, resume: %s", strerror(errno));
+		store(&t.chunk, ++resumes % CHUNKS);
+		kmsg_check();
 		if (t.writes + t.reads + t.discards != seen)
 			watchdog_feed("a thread");
 		seen = t.writes + t.reads + t.discards;
@@ -347,15 +215,15 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 2; i++) {
 		close(t.fd[i]);
 		if (dm_remove(names[i]))
-			bad("remove: %s", strerror(errno));
+			complain("remove: %s", strerror(errno));
 	}
 	check_image();
-	kmsg_read(kmsg_line);
+	kmsg_check();
+	loaded = reads_of(t.dev[0]) - before;
 	printf("# %llu pages loaded, %llu reads, %llu writes, %llu discards, %u resumes,",
-	       (unsigned long long)(loads() - before), (unsigned long long)t.reads,
-	       (unsigned long long)t.writes, (unsigned long long)t.discards, resumes);
-	printf(" %llu shrinker runs, %u bad\n", (unsigned long long)t.shrinks, t.bad);
-	if (!t.bad && loads() - before < 2 * t.image[0].sectors / PAGE_SECTORS)
-		bad("too few pages were loaded again");
-	return t.bad ? 1 : 0;
+	       loaded, t.reads, t.writes, t.discards, resumes);
+	printf(" %llu shrinker runs, %u bad\n", t.shrinks, complaints);
+	if (!complaints && loaded < 2 * t.image[0].sectors / PAGE_SECTORS)
+		complain("too few pages were loaded again");
+	return complaints ? 1 : 0;
 }

@@ -23,7 +23,6 @@
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -35,16 +34,12 @@
 #define NODE		"/dev/torture-swap"
 
 static const char name[] = "swapped";
-static const u8 no_guid[16];
-static unsigned int bad_lines;
 
 static void kmsg_line(const char *text)
 {
-	if (!kmsg_is_trouble(text) && !strstr(text, "switching to") &&
-	    !strstr(text, "Out of memory") && !strstr(text, "rite-error on swap"))
-		return;
-	printf("# the kernel says: %s\n", text);
-	bad_lines++;
+	if (kmsg_is_trouble(text) || strstr(text, "switching to") ||
+	    strstr(text, "Out of memory") || strstr(text, "rite-error on swap"))
+		complain("the kernel says: %s", text);
 }
 
 /* "NAME[:] VALUE" of a file in /proc */
@@ -66,57 +61,48 @@ static u64 value_of(const char *path, const char *key)
 
 /* ---- the hogs ---- */
 
-static void fill(u64 *page, u64 nr, u64 round, u64 seed)
+/* A page as the hog of this seed leaves it in this round */
+static void fill(u8 *page, u64 nr, u64 seed, u32 round)
 {
-	struct rng r;
-
-	rng_init(&r, seed + round, nr);
-	for (int i = 0; i < PAGE / 8; i++)
-		page[i] = rng_next(&r);
+	for (int i = 0; i < PAGE / SECTOR; i++)
+		stamp(page + i * SECTOR, nr * (PAGE / SECTOR) + i, seed << 32 | round);
 }
 
-static bool is_right(const u64 *page, u64 nr, u64 round, u64 seed)
+static bool is_right(const u8 *page, u64 nr, u64 seed, u32 round)
 {
-	struct rng r;
-
-	rng_init(&r, seed + round, nr);
-	for (int i = 0; i < PAGE / 8; i++)
-		if (page[i] != rng_next(&r))
+	for (int i = 0; i < PAGE / SECTOR; i++)
+		if (!is_stamp(page + i * SECTOR, nr * (PAGE / SECTOR) + i, seed << 32 | round))
 			return false;
 	return true;
-}
-
-static bool is_set(const bool *flag)
-{
-	return __atomic_load_n(flag, __ATOMIC_SEQ_CST);
 }
 
 /* Never returns.  Exit status: 0, or 1 if a page was not as it had been left. */
 static void hog(u64 size, u64 seed, const bool *stop)
 {
-	u64 nr = size / PAGE, *pages;
+	u64 nr = size / PAGE;
 	struct rng r;
 	u32 *round;
+	u8 *pages;
 
 	pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	round = calloc(nr, sizeof(*round));
 	if (pages == MAP_FAILED || !round)
 		_exit(2);
 	rng_init(&r, seed, 1);
-	for (u64 i = 0; i < nr && !is_set(stop); i++) {
-		fill(pages + i * (PAGE / 8), i, 0, seed);
+	for (u64 i = 0; i < nr && !load(stop); i++) {
 		round[i] = 1;
+		fill(pages + i * PAGE, i, seed, 1);
 	}
-	while (!is_set(stop)) {
+	while (!load(stop)) {
 		u64 i = rng_below(&r, nr);
 
-		if (!is_right(pages + i * (PAGE / 8), i, round[i] - 1, seed))
+		if (!is_right(pages + i * PAGE, i, seed, round[i]))
 			_exit(1);
 		if (!rng_below(&r, 3))
-			fill(pages + i * (PAGE / 8), i, round[i]++, seed);
+			fill(pages + i * PAGE, i, seed, ++round[i]);
 	}
 	for (u64 i = 0; i < nr; i++)
-		if (round[i] && !is_right(pages + i * (PAGE / 8), i, round[i] - 1, seed))
+		if (round[i] && !is_right(pages + i * PAGE, i, seed, round[i]))
 			_exit(1);
 	_exit(0);
 }
@@ -125,7 +111,7 @@ static void hog(u64 size, u64 seed, const bool *stop)
 
 static void make_clone(const char *image, struct image *img)
 {
-	char command[200], table[400];
+	char command[200], table[400], *p = table;
 	int fd;
 
 	img->data = read_file(image, &img->size);
@@ -139,13 +125,9 @@ static void make_clone(const char *image, struct image *img)
 		die("/dev/ram0: %s", strerror(errno));
 	close(fd);
 	free(img->data);
-	snprintf(table, sizeof(table),
-		 "0 %llu vhdclone 2 vhdx /dev/ram0 %llu %llu %llu %llu %llu %llu raw /dev/ram1 0 %llu",
-		 (unsigned long long)img->sectors,
-		 (unsigned long long)img->sectors, (unsigned long long)img->block,
-		 (unsigned long long)img->lss, (unsigned long long)img->bat,
-		 (unsigned long long)img->log, (unsigned long long)img->log_sectors,
-		 (unsigned long long)img->sectors);
+	p += sprintf(p, "0 %llu vhdclone 2", img->sectors);
+	p = image_words(p, img, "/dev/ram0");
+	sprintf(p, " raw /dev/ram1 0 %llu", img->sectors);
 	dm_make(name, table);
 }
 
@@ -171,17 +153,14 @@ static void make_swap(const struct image *img, int fd)
 
 static void check_clean(void)
 {
-	int fd = open("/dev/ram0", O_RDONLY | O_CLOEXEC), slot;
+	int fd = open("/dev/ram0", O_RDONLY | O_CLOEXEC);
 	static u8 head[MIB];
 
 	if (fd < 0 || pread(fd, head, sizeof(head), 0) != sizeof(head))
 		die("/dev/ram0: %s", strerror(errno));
 	close(fd);
-	slot = image_header(head);
-	if (slot < 0 || memcmp(head + HEADER(slot) + H_LOG_GUID, no_guid, sizeof(no_guid))) {
-		puts("# the image is not clean");
-		bad_lines++;
-	}
+	if (!image_is_clean(head))
+		complain("the image is not clean");
 }
 
 static void disturb(struct rng *r, int fd, unsigned int *suspends, unsigned int *flushes)
@@ -190,27 +169,21 @@ static void disturb(struct rng *r, int fd, unsigned int *suspends, unsigned int 
 
 	switch (rng_below(r, 8)) {
 	case 0:
-		if (dm_suspend(name) || dm_resume(name)) {
-			printf("# suspend or resume: %s\n", strerror(errno));
-			bad_lines++;
-		}
+		if (dm_suspend(name) || dm_resume(name))
+			complain("suspend or resume: %s", strerror(errno));
 		++*suspends;
 		break;
 	case 1:
-		if (dm_status(name, text, sizeof(text)) || strstr(text, " fail")) {
-			printf("# status: %s\n", text);
-			bad_lines++;
-		}
+		if (dm_status(name, text, sizeof(text)) || strstr(text, " fail"))
+			complain("status: %s", text);
 		break;
 	case 2:
 		if (dm_message(name, "commit", text, sizeof(text)))
-			bad_lines++;
+			complain("commit: %s", strerror(errno));
 		break;
 	default:
-		if (fdatasync(fd)) {
-			printf("# flush: %s\n", strerror(errno));
-			bad_lines++;
-		}
+		if (fdatasync(fd))
+			complain("flush: %s", strerror(errno));
 		++*flushes;
 		break;
 	}
@@ -218,26 +191,18 @@ static void disturb(struct rng *r, int fd, unsigned int *suspends, unsigned int 
 
 int main(int argc, char **argv)
 {
-	unsigned int seconds = 20, suspends = 0, flushes = 0;
-	u64 seed = 1, size, out, in, most = 0;
+	u64 seed = 1, seconds = 20, size, out, in, most = 0;
+	const struct opt opts[] = { { 's', .number = &seed }, { 't', .number = &seconds }, {} };
+	unsigned int suspends = 0, flushes = 0;
 	struct image img = {};
 	bool *stop;
 	pid_t pid[HOGS];
 	struct rng r;
 	int c, fd;
 
-	while ((c = getopt(argc, argv, "s:t:")) != -1) {
-		if (c == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (c == 't')
-			seconds = atoi(optarg);
-		else
-			die("usage: swap [-s SEED] [-t SECONDS] IMAGE");
-	}
-	if (argc - optind != 1)
-		die("usage: swap [-s SEED] [-t SECONDS] IMAGE");
+	argv = options(argc, argv, opts, 1, 1, "swap [-s SEED] [-t SECONDS] IMAGE");
 	kmsg_read(NULL);
-	make_clone(argv[optind], &img);
+	make_clone(argv[0], &img);
 	fd = dm_open(name, O_RDWR);
 	make_swap(&img, fd);
 	stop = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -257,9 +222,9 @@ int main(int argc, char **argv)
 	watchdog_start(300);
 	rng_init(&r, seed, 0);
 	/* The time counts from when memory is short. */
-	for (time_t end = 0; !end || time(NULL) < end; usleep(50000)) {
+	for (u64 end = 0; !end || time_now() < end; usleep(50000)) {
 		if (!end && value_of("/proc/vmstat", "pswpout") > 1000)
-			end = time(NULL) + seconds;
+			end = time_now() + seconds;
 		disturb(&r, fd, &suspends, &flushes);
 		kmsg_read(kmsg_line);
 		out = value_of("/proc/vmstat", "pswpout");
@@ -267,37 +232,30 @@ int main(int argc, char **argv)
 			watchdog_feed("swapping");
 		most = out + value_of("/proc/vmstat", "pswpin");
 		if (waitpid(-1, &c, WNOHANG) > 0) {
-			printf("# a process has ended: status %#x\n", c);
-			bad_lines++;
+			complain("a process has ended: status %#x", c);
 			break;
 		}
 	}
-	__atomic_store_n(stop, true, __ATOMIC_SEQ_CST);
+	store(stop, true);
 	watchdog_feed("the end of the processes");
 	for (int i = 0; i < HOGS; i++)
-		if (waitpid(pid[i], &c, 0) == pid[i] && c) {
-			printf("# process %d: status %#x: memory is not what it was\n", i, c);
-			bad_lines++;
-		}
+		if (waitpid(pid[i], &c, 0) == pid[i] && c)
+			complain("process %d: status %#x: memory is not what it was", i, c);
 	out = value_of("/proc/vmstat", "pswpout");
 	in = value_of("/proc/vmstat", "pswpin");
 	watchdog_feed("swapoff");
-	if (swapoff(NODE)) {
-		printf("# swapoff: %s\n", strerror(errno));
-		bad_lines++;
-	}
+	if (swapoff(NODE))
+		complain("swapoff: %s", strerror(errno));
 	close(fd);
 	watchdog_feed("remove");
 	if (dm_remove(name))
 		die("remove: %s", strerror(errno));
 	check_clean();
 	kmsg_read(kmsg_line);
-	printf("# swap for %u s, seed %llu: %llu pages out, %llu in; ", seconds,
-	       (unsigned long long)seed, (unsigned long long)out, (unsigned long long)in);
-	printf("%u flushes, %u suspends; %u bad\n", flushes, suspends, bad_lines);
-	if (out < 1000 || in < 1000 || !flushes || !suspends) {
-		puts("# memory was not short");
-		bad_lines++;
-	}
-	return bad_lines > 0;
+	printf("# swap for %llu s, seed %llu: %llu pages out, %llu in; ", seconds, seed,
+	       out, in);
+	printf("%u flushes, %u suspends; %u bad\n", flushes, suspends, complaints);
+	if (out < 1000 || in < 1000 || !flushes || !suspends)
+		complain("memory was not short");
+	return complaints > 0;
 }

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
 #include <linux/loop.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +32,88 @@ void die(const char *fmt, ...)
 	_exit(2);
 }
 
+unsigned int complaints;
+char subject[160];
+
+static void print_line(const char *begin, const char *fmt, va_list ap)
+{
+	char line[600];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	printf("%s%s\n", begin, line);
+	fflush(stdout);
+}
+
+void complain(const char *fmt, ...)
+{
+	char begin[sizeof(subject) + 4];
+	va_list ap;
+
+	if (inc(&complaints) > 20)
+		return;
+	snprintf(begin, sizeof(begin), "# %s%s", subject, subject[0] ? ": " : "");
+	va_start(ap, fmt);
+	print_line(begin, fmt, ap);
+	va_end(ap);
+}
+
+bool verbose;
+
+void note(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!verbose)
+		return;
+	va_start(ap, fmt);
+	print_line("#   ", fmt, ap);
+	va_end(ap);
+}
+
+char **options(int argc, char **argv, const struct opt *opts, int least, int most,
+	       const char *usage)
+{
+	const struct opt *opt;
+	char letters[64] = "";
+	int c;
+
+	for (opt = opts; opt->letter; opt++)
+		sprintf(letters + strlen(letters), "%c%s", opt->letter, opt->flag ? "" : ":");
+	while ((c = getopt(argc, argv, letters)) != -1) {
+		for (opt = opts; opt->letter && opt->letter != c; opt++)
+			;
+		if (opt->number)
+			*opt->number = strtoull(optarg, NULL, 0);
+		else if (opt->flag)
+			*opt->flag = true;
+		else if (opt->text)
+			*opt->text = optarg;
+		else
+			die("usage: %s", usage);
+	}
+	if (argc - optind < least || argc - optind > most)
+		die("usage: %s", usage);
+	return argv + optind;
+}
+
+pthread_t start_thread(void *(*run)(void *data), void *data)
+{
+	pthread_t id;
+
+	if (pthread_create(&id, NULL, run, data))
+		die("no thread");
+	return id;
+}
+
+void *alloc_aligned(size_t size)
+{
+	void *p;
+
+	if (posix_memalign(&p, 4096, size))
+		die("no memory");
+	return p;
+}
+
 /* ---- random numbers --------------------------------------------------------- */
 
 static u64 mix(u64 x)
@@ -56,6 +137,30 @@ u64 rng_next(struct rng *r)
 u64 rng_below(struct rng *r, u64 below)
 {
 	return below ? rng_next(r) % below : 0;
+}
+
+void stamp(u8 *p, u64 sector, u64 id)
+{
+	u64 words[SECTOR / 8] = { STAMP, sector, id };
+	struct rng r;
+
+	rng_init(&r, id, sector);
+	for (int i = 3; i < SECTOR / 8; i++)
+		words[i] = rng_next(&r);
+	memcpy(p, words, SECTOR);
+}
+
+bool is_stamp(const u8 *p, u64 sector, u64 id)
+{
+	u8 want[SECTOR];
+
+	stamp(want, sector, id);
+	return !memcmp(want, p, SECTOR);
+}
+
+bool is_zero(const u8 *p)
+{
+	return !p[0] && !memcmp(p, p + 1, SECTOR - 1);
 }
 
 /* ---- device-mapper ------------------------------------------------------------- */
@@ -268,6 +373,19 @@ void loop_make(const char *path, size_t size, bool read_only, u8 **map, char *de
 	/* It stays open: the device goes with the process. */
 }
 
+u64 reads_of(const char *dev)
+{
+	char path[100], text[200] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/%.30s/stat", dev + strlen("/dev/"));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		die("%s: %s", path, strerror(errno));
+	close(fd);
+	return strtoull(text, NULL, 10);
+}
+
 /* ---- the kernel's log ---- */
 
 bool kmsg_is_trouble(const char *text)
@@ -316,6 +434,17 @@ void kmsg_read(void (*line)(const char *text))
 	}
 }
 
+static void complain_of_trouble(const char *text)
+{
+	if (kmsg_is_trouble(text))
+		complain("the kernel says: %s", text);
+}
+
+void kmsg_check(void)
+{
+	kmsg_read(complain_of_trouble);
+}
+
 /* ---- the watchdog ---- */
 
 static struct {
@@ -335,7 +464,7 @@ static void *watchdog(void *unused)
 
 	for (;;) {
 		sleep(1);
-		if (__atomic_sub_fetch(&dog.left, 1, __ATOMIC_RELAXED))
+		if (dec(&dog.left))
 			continue;
 		fprintf(stderr, "torture: hangs: %s\n", dog.text);
 		/* Who is it?  Then the end, which a task in the kernel may not reach. */
@@ -349,12 +478,9 @@ static void *watchdog(void *unused)
 
 void watchdog_start(unsigned int seconds)
 {
-	pthread_t id;
-
 	dog.limit = seconds;
 	dog.left = seconds;
-	if (pthread_create(&id, NULL, watchdog, NULL))
-		die("no thread");
+	start_thread(watchdog, NULL);
 }
 
 void watchdog_feed(const char *fmt, ...)
@@ -364,7 +490,7 @@ void watchdog_feed(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(dog.text, sizeof(dog.text), fmt, ap);
 	va_end(ap);
-	__atomic_store_n(&dog.left, dog.limit, __ATOMIC_RELAXED);
+	store(&dog.left, dog.limit);
 }
 
 /* ---- the rest ---- */

@@ -39,8 +39,7 @@ void under_is_well(void)
 {
 	char table[200];
 
-	snprintf(table, sizeof(table), "0 %llu linear %s 0", (unsigned long long)sectors,
-		 below);
+	snprintf(table, sizeof(table), "0 %llu linear %s 0", sectors, below);
 	must_switch_to(table);
 }
 
@@ -64,10 +63,9 @@ void under_has_dust(u64 sector)
 {
 	char text[200];
 
-	snprintf(text, sizeof(text), "0 %llu dust %s 0 512", (unsigned long long)sectors,
-		 below);
+	snprintf(text, sizeof(text), "0 %llu dust %s 0 512", sectors, below);
 	must_switch_to(text);
-	snprintf(text, sizeof(text), "addbadblock %llu", (unsigned long long)sector);
+	snprintf(text, sizeof(text), "addbadblock %llu", sector);
 	if (dm_message(name, "quiet", NULL, 0) || dm_message(name, text, NULL, 0) ||
 	    dm_message(name, "enable", NULL, 0))
 		die("%s: %s: %s", name, text, strerror(errno));
@@ -84,14 +82,14 @@ void under_has_hole(u64 sector)
 	n += sprintf(table + n, "%llu 8 error", at);
 	if (at + 8 < sectors)
 		sprintf(table + n, "\n%llu %llu linear %s %llu", at + 8,
-			(unsigned long long)sectors - at - 8, below, at + 8);
+			sectors - at - 8, below, at + 8);
 	must_switch_to(table);
 }
 
 bool under_is_flakey(enum flakey kind, u32 byte, u8 value)
 {
 	char table[200];
-	int n = sprintf(table, "0 %llu flakey %s 0 0 3600", (unsigned long long)sectors,
+	int n = sprintf(table, "0 %llu flakey %s 0 0 3600", sectors,
 			below);
 
 	switch (kind) {

@@ -21,6 +21,8 @@ setup() {
 
 test_second_writer() {
 	setup
+	# Written to, it has a log to replay: one more reason to refuse it.
+	refused "$LINE" 'busy|in use|already|active' || fail "second device on a clean delta"
 	io one w:0:8:A
 	refused "$LINE" 'busy|in use|already|active' || fail "second device on a delta"
 	io one r:0:8:A w:8:8:B f
