@@ -108,7 +108,7 @@ check:
 	@tests/check $(SUITES)
 
 check-long:
-	@tests/check-long $(SUITES)
+	@tests/check -l $(SUITES)
 
 fuzz:
 	@tests/fuzz/run $(RUNS)
