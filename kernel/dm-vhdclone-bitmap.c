@@ -21,9 +21,6 @@
 /* For the shrinker. */
 static atomic_long_t nr_all_pages = ATOMIC_LONG_INIT(0);
 
-/* Fails rather than wait. */
-#define VC_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
-
 /* How many pages are looked at for one that can go, when there is no memory. */
 #define VC_STARVED_SCAN	64UL
 
@@ -222,17 +219,18 @@ static struct vc_page *vc_page_fetch(struct vc_image *img, struct vc_page *page,
 	/* Pinned before anybody can see it, so that it is ours to return. */
 	atomic_set(&page->pins, 1);
 	/* A directory, one in 4 GiB, does not come back to any reserve but the system's. */
-	found = vc_page_insert(img, page, fresh, VC_GFP_TRY | __GFP_MEMALLOC);
+	found = vc_page_insert(img, page, fresh, VC_GFP_LAST);
 	return found == page || IS_ERR(found) ? found : ERR_PTR(-EAGAIN);
 }
 
-/* Under img->lock. */
-static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwritten)
+/* Under img->lock.  @force: although somebody has just looked at it. */
+static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool force,
+			  bool *unwritten)
 {
 	u32 chunk = page->index / VHDX_BITMAP_PAGES_PER_CHUNK;
 	struct vc_page_dir *dir;
 
-	if (READ_ONCE(page->referenced)) {
+	if (READ_ONCE(page->referenced) && !force) {
 		WRITE_ONCE(page->referenced, false);
 		return false;
 	}
@@ -259,7 +257,7 @@ static bool vc_page_evict(struct vc_image *img, struct vc_page *page, bool *unwr
 }
 
 /* Looks at up to @nr pages of one image, oldest first.  Return: how many it evicted. */
-static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
+static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr, bool force,
 				     unsigned long *scanned)
 {
 	unsigned long freed = 0, looked = 0, max;
@@ -273,7 +271,7 @@ static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
 	while (looked < max) {
 		page = list_first_entry(&img->page_list, struct vc_page, list);
 		looked++;
-		if (vc_page_evict(img, page, &unwritten))
+		if (vc_page_evict(img, page, force, &unwritten))
 			freed++;
 		else
 			list_move_tail(&page->list, &img->page_list);
@@ -286,9 +284,9 @@ static unsigned long vc_image_shrink(struct vc_image *img, unsigned long nr,
 }
 
 /*
- * An empty page; NULL if there is no memory.  Pages that are evicted fill up the reserve:
- * if that is empty too, those of the image are, as far as they are clean, and the others
- * made so.
+ * An empty page; NULL if there is no memory.  Pages that are evicted fill up the reserve,
+ * after a grace period: if it is empty, those of the image are evicted, as far as they are
+ * clean, and the others made so.
  */
 static struct vc_page *vc_page_take(struct vc_image *img, u32 index)
 {
@@ -298,12 +296,8 @@ static struct vc_page *vc_page_take(struct vc_image *img, u32 index)
 	if (page)
 		return page;
 	page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
-	if (!page) {
-		vc_image_shrink(img, VC_STARVED_SCAN, &scanned);
-		/* They come after a grace period; and the worker does not spin. */
-		schedule_timeout_uninterruptible(1);
-		page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
-	}
+	if (!page && !vc_image_shrink(img, VC_STARVED_SCAN, false, &scanned))
+		vc_image_shrink(img, VC_STARVED_SCAN, true, &scanned);
 	return vc_page_init(page, img, index);
 }
 
@@ -316,12 +310,17 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
 		if (page)
 			return page;
 		page = vc_page_take(img, index);
-		if (!page)
-			return ERR_PTR(-EBUSY);
-		vc_fetch_lock(img);
-		page = vc_page_fetch(img, page, zeros);
-		vc_fetch_unlock(img);
+		if (page) {
+			vc_fetch_lock(img);
+			page = vc_page_fetch(img, page, zeros);
+			vc_fetch_unlock(img);
+		} else {
+			page = ERR_PTR(-EBUSY);
+		}
 	} while (page == ERR_PTR(-EAGAIN));
+	/* Who tries again at once would only spin. */
+	if (page == ERR_PTR(-EBUSY))
+		schedule_timeout_uninterruptible(1);
 	return page;
 }
 
@@ -463,7 +462,7 @@ static unsigned long vc_shrink_scan(struct shrinker *shrinker,
 			break;
 		if (!first)
 			first = img;
-		freed += vc_image_shrink(img, sc->nr_to_scan - scanned, &scanned);
+		freed += vc_image_shrink(img, sc->nr_to_scan - scanned, false, &scanned);
 		list_move_tail(&img->shrink_list, &shrink_images);
 	}
 	spin_unlock(&shrink_lock);
@@ -488,7 +487,7 @@ void vc_pages_free(struct vc_image *img)
 /* Enough for all the pages that a block needs at a time, and two others. */
 static int vc_page_reserve(const struct vc_image *img)
 {
-	if (!img->places && !img->meta.has_parent)
+	if (!img->meta.has_parent)
 		return 0;
 	return 2 + (img->block_shift <= img->page_shift ? 1 :
 		    1 << (img->block_shift - img->page_shift));

@@ -25,11 +25,11 @@
  *	5  Complete the flushes and FUA writes.
  *	6  Keep the images.  They are written in place later, never before; a newer
  *	   image of a page replaces the older one only when its own entry is durable.
- *	7  FROZEN blocks are released: their bits are cleared, for the next commit,
- *	   and their space is handed to a work of its own that discards it on the
- *	   device.  It is not given to another block before
- *	   the next resume, since bios to it may still be in flight.  A write to such
- *	   a block waits for this step.
+ *	7  FROZEN blocks are released: their bits, which mean nothing any more, are
+ *	   cleared, for the next commit, if there is memory for their page; and their
+ *	   space is handed to a work of its own that discards it on the device.  It is
+ *	   not given to another block before the next resume, since bios to it may
+ *	   still be in flight.  A write to such a block waits for this step.
  *	8  If the next entry might not fit (a), or memory is short, write all images
  *	   in place and wait for them.  Nobody waits for this step.
  *
@@ -578,15 +578,17 @@ static void vc_release_space(struct vhdclone *vc, struct list_head *released, u3
  * Step 7 for one block's bits.  They mean nothing any more, but there are readers that
  * look at them whatever the BAT says.  Not before: of a block that the BAT on disk
  * still calls partial, they mean something.
+ *
+ * Return: false: there is no memory for their page; they stay.
  */
-static void vc_release_bits(struct vhdclone *vc, u32 block)
+static bool vc_release_bits(struct vhdclone *vc, u32 block)
 {
 	struct vc_image *top = vc->top;
 	sector_t sector = (sector_t)block << top->block_shift;
 	sector_t end = ((sector_t)block + 1) << top->block_shift;
 
 	if (!vc->differencing || !top->bitmaps[vhdx_block_chunk(&top->geo, block)])
-		return;
+		return true;
 	while (sector < end) {
 		struct vc_page *page = vc_page_get(top, vc_page_index(top, sector), false);
 		sector_t nr = min(end - sector, 1ULL << top->page_shift);
@@ -595,7 +597,7 @@ static void vc_release_bits(struct vhdclone *vc, u32 block)
 		enum vc_state state;
 
 		if (IS_ERR(page))
-			return;
+			return page != ERR_PTR(-EBUSY);
 		spin_lock_irq(&top->lock);
 		state = vc_entry_state(top->map[block]);
 		if ((state == VC_ABSENT || state == VC_ZERO) &&
@@ -607,6 +609,7 @@ static void vc_release_bits(struct vhdclone *vc, u32 block)
 		vc_page_unpin(page);
 		sector += nr;
 	}
+	return true;
 }
 
 /* Step 7 for the BAT pages in the first @nr_bat slots. */
@@ -615,6 +618,7 @@ static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 	LIST_HEAD(released);
 	struct vc_image *top = vc->top;
 	const struct vhdx_geometry *geo = &top->geo;
+	bool memory = true;
 	unsigned int i;
 	u32 index;
 
@@ -640,7 +644,7 @@ static void vc_release(struct vhdclone *vc, unsigned int nr_bat)
 			vc->nr_frozen--;
 			spin_unlock_irq(&top->lock);
 			vc_release_space(vc, &released, vc_entry_mib(entry));
-			vc_release_bits(vc, block);
+			memory = memory && vc_release_bits(vc, block);
 			cond_resched();
 		}
 	}
@@ -777,8 +781,9 @@ static int vc_commit_locked(struct vhdclone *vc)
 	if (!r && vc_in_place_is_due(vc))
 		r = vc_apply(vc);			/* 8 */
 	/* What became dirty meanwhile passed the mark unseen. */
-	if (!r && (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 2 ||
-		   READ_ONCE(vc->nr_bat_dirty) >= VC_BAT_PAGES / 2))
+	if (!r && vc->session &&
+	    (READ_ONCE(vc->nr_dirty_pages) >= vc->max_dirty_pages / 2 ||
+	     READ_ONCE(vc->nr_bat_dirty) >= VC_BAT_PAGES / 2))
 		vc_commit_kick(vc);
 	return r;
 }
@@ -846,10 +851,9 @@ static int vc_alloc_slots(struct vhdclone *vc)
 
 	for (i = 0; i < ARRAY_SIZE(vc->slots); i++) {
 		if (!vc->slots[i])
-			/* Memory may be short until these can be written with. */
-			vc->slots[i] = alloc_page(GFP_NOIO | __GFP_MEMALLOC);
+			vc->slots[i] = alloc_page(VC_GFP_LAST);
 		if (!vc->slots[i])
-			return -ENOMEM;
+			return -EBUSY;
 	}
 	return 0;
 }

@@ -19,6 +19,7 @@
  */
 #include "dm-vhdclone.h"
 
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 enum vc_verdict {
@@ -910,6 +911,11 @@ static void vc_work_write(struct vhdclone *vc, struct bio *bio)
 			return;
 		}
 		r = vc_session_start(vc);
+		if (r == -EBUSY) {
+			schedule_timeout_uninterruptible(1);
+			vc_retry_after_commit(vc, bio);
+			return;
+		}
 		if (r) {
 			vc_end(bio, vc_blk_status(r));
 			return;

@@ -341,10 +341,9 @@ static void vc_deactivate(struct vhdclone *vc)
 	if (!vc->top)
 		return;
 	noio = memalloc_noio_save();
-	if (!vc->read_only) {
-		vc_drain(vc);
+	vc_drain(vc);
+	if (!vc->read_only)
 		vc_session_end(vc);
-	}
 	flush_work(&vc->io_work);
 	cancel_delayed_work_sync(&vc->timer);
 	flush_work(&vc->commit_work);

@@ -180,7 +180,7 @@ int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits)
 	u32 block_bytes = 1U << img->block_shift >> 3;
 	u32 bitmap_sectors = DIV_ROUND_UP(block_bytes, VHD_SECTOR);
 	u32 bytes = min_t(u32, block_bytes, VHDX_PAGE_SIZE);
-	u8 *buf = (u8 *)__get_free_page(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	u8 *buf = (u8 *)__get_free_page(VC_GFP_LAST);
 	int r = 0;
 
 	if (!buf)

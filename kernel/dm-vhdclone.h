@@ -58,6 +58,13 @@
 
 #define PAGE_SECTORS_4K		(VHDX_PAGE_SIZE >> SECTOR_SHIFT)
 
+/*
+ * Who makes memory free by its I/O takes it without waiting for any; and, if it is little
+ * or given back soon, from the system's reserves.
+ */
+#define VC_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
+#define VC_GFP_LAST	(VC_GFP_TRY | __GFP_MEMALLOC)
+
 /* ---- the block map ------------------------------------------------------ */
 
 /*
@@ -878,8 +885,8 @@ void vc_log_exit(struct vhdclone *vc);
 /**
  * vc_session_start() - make the file ours to write; worker only
  *
- * Return: 0 if the gate is open now, or a negative errno; I/O errors also set
- * the fail mode.
+ * Return: 0 if the gate is open now, -EBUSY: no memory, try again later, or another
+ * negative errno; I/O errors also set the fail mode.
  */
 int vc_session_start(struct vhdclone *vc);
 

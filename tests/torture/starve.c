@@ -7,7 +7,8 @@
  *
  * All pages of BITS' bitmap are cold, and each I/O needs another one of them, while every
  * allocation of every kernel thread fails.  Writes, a flush, and then reads must get on,
- * with what the clone has put aside for it, as often as there are pages.
+ * with what the clone has put aside for it, as often as there are pages.  The reads once
+ * more of a clone that is read-only: nothing is committed there.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +31,7 @@
 
 static const char name[] = "starved";
 static const char * const kinds[] = { "failslab", "fail_page_alloc" };
-static unsigned int bad_lines;
+static char table[400];
 static int fd;
 
 static void knob(const char *kind, const char *what, const char *value)
@@ -97,48 +98,33 @@ static unsigned int nr_failed(void)
 	return nr;
 }
 
-static void complain(const char *what, unsigned int page)
-{
-	printf("# %s in page %u: %s\n", what, page, strerror(errno));
-	__atomic_add_fetch(&bad_lines, 1, __ATOMIC_RELAXED);
-}
-
 static u64 place_of(unsigned int page)
 {
 	return (page * PAGE_SECTORS + OFFSET) * SECTOR;
 }
 
-static void *buffer(void)
-{
-	void *buf;
-
-	if (posix_memalign(&buf, BYTES, BYTES))
-		die("no memory");
-	return buf;
-}
-
 static void *writer(void *arg)
 {
-	u8 *buf = buffer();
+	u8 *buf = alloc_aligned(BYTES);
 
 	for (unsigned int page = (size_t)arg; page < PAGES; page += THREADS) {
 		memset(buf, 1 + page, BYTES);
 		if (pwrite(fd, buf, BYTES, place_of(page)) != BYTES)
-			complain("write", page);
+			complain("write, page %u: %s", page, strerror(errno));
 	}
 	return buf;
 }
 
 static void *reader(void *arg)
 {
-	u8 *buf = buffer();
+	u8 *buf = alloc_aligned(BYTES);
 
 	for (unsigned int page = (size_t)arg; page < PAGES; page += THREADS) {
 		memset(buf, 0xff, BYTES);
 		if (pread(fd, buf, BYTES, place_of(page)) != BYTES)
-			complain("read", page);
+			complain("read, page %u: %s", page, strerror(errno));
 		else if (buf[0] != 1 + page || memcmp(buf, buf + 1, BYTES - 1))
-			complain("wrong data", page);
+			complain("wrong data, page %u", page);
 	}
 	return buf;
 }
@@ -149,62 +135,54 @@ static void all(void *(*what)(void *))
 	void *buf;
 
 	for (size_t i = 0; i < THREADS; i++)
-		if (pthread_create(&thread[i], NULL, what, (void *)i))
-			die("no thread");
+		thread[i] = start_thread(what, (void *)i);
 	for (int i = 0; i < THREADS; i++) {
 		pthread_join(thread[i], &buf);
 		free(buf);
 	}
 }
 
-static void to_ram(unsigned int nr, const struct image *img)
+/* On brd, which takes no memory once it is written; a loop device has no rescuer. */
+static void to_ram(const struct image *img, const char *dev)
 {
-	char path[20];
-	int ram;
+	int ram = open(dev, O_RDWR | O_CLOEXEC);
 
-	/* brd has all its memory from here on. */
-	snprintf(path, sizeof(path), "/dev/ram%u", nr);
-	ram = open(path, O_RDWR | O_CLOEXEC);
 	if (ram < 0 || write(ram, img->data, img->size) != (ssize_t)img->size || fsync(ram))
-		die("%s: %s", path, strerror(errno));
+		die("%s: %s", dev, strerror(errno));
 	close(ram);
 }
 
-static void make_clone(const char *directory)
+static void make_clone(const char *scene)
 {
 	struct image img[2] = {};
-	size_t most = 0;
-	char text[400];
-	int n;
+	char text[100], *p;
+	size_t size = 0;
 
 	for (int i = 0; i < 2; i++) {
-		snprintf(text, sizeof(text), "%s/%d.vhdx", directory, i);
+		if (!image_path(text, sizeof(text), scene, i))
+			die("%s: no layer %d", scene, i);
 		img[i].data = read_file(text, &img[i].size);
 		image_parse(&img[i]);
-		most = img[i].size > most ? img[i].size : most;
+		size += img[i].size;
 	}
-	snprintf(text, sizeof(text), "modprobe -r brd; modprobe brd rd_nr=2 rd_size=%zu",
-		 most / 1024);
+	sprintf(text, "modprobe brd rd_nr=2 rd_size=%zu", size / 1024);
 	if (system(text))
 		die("no brd");
-	n = snprintf(text, sizeof(text), "0 %llu vhdclone 2", (unsigned long long)img[0].sectors);
+	p = table + sprintf(table, "0 %llu vhdclone 2", img[0].sectors);
 	for (int i = 0; i < 2; i++) {
-		to_ram(i, &img[i]);
-		n += snprintf(text + n, sizeof(text) - n,
-			      " vhdx /dev/ram%d %llu %llu %llu %llu %llu %llu", i,
-			      (unsigned long long)img[i].sectors,
-			      (unsigned long long)img[i].block, (unsigned long long)img[i].lss,
-			      (unsigned long long)img[i].bat, (unsigned long long)img[i].log,
-			      (unsigned long long)img[i].log_sectors);
+		const char *dev = i ? "/dev/ram1" : "/dev/ram0";
+
+		to_ram(&img[i], dev);
+		p = image_words(p, &img[i], dev);
 		free(img[i].data);
 	}
-	dm_make(name, text);
+	dm_make(name, table);
 }
 
 /* The map is there, a session is open, and all pages but one are cold. */
 static void make_cold(void)
 {
-	u8 *buf = buffer();
+	u8 *buf = alloc_aligned(BYTES);
 
 	if (dm_suspend(name) || dm_resume(name))
 		die("%s: %s", name, strerror(errno));
@@ -214,17 +192,18 @@ static void make_cold(void)
 	free(buf);
 }
 
-static void kmsg_line(const char *text)
+static unsigned int starved_reads(void)
 {
-	if (!kmsg_is_trouble(text))
-		return;
-	printf("# the kernel says: %s\n", text);
-	bad_lines++;
+	hunger(true);
+	all(reader);
+	hunger(false);
+	return nr_failed();
 }
 
 int main(int argc, char **argv)
 {
 	unsigned int failed = 0;
+	u8 *page = alloc_aligned(BYTES);
 
 	if (argc != 2)
 		die("usage: starve BITS");
@@ -239,24 +218,31 @@ int main(int argc, char **argv)
 	hunger(true);
 	all(writer);
 	if (fdatasync(fd))
-		complain("flush", 0);
+		complain("flush: %s", strerror(errno));
 	hunger(false);
 	failed += nr_failed();
 
 	make_cold();
 	watchdog_feed("reads without memory");
-	hunger(true);
-	all(reader);
-	hunger(false);
-	failed += nr_failed();
+	failed += starved_reads();
+	close(fd);
+
+	watchdog_feed("reads of a read-only clone without memory");
+	if (dm_suspend(name) || dm_load(name, table, true) || dm_resume(name))
+		die("%s: %s", name, strerror(errno));
+	fd = dm_open(name, O_RDONLY | O_DIRECT);
+	/* Its directory of pages. */
+	if (pread(fd, page, BYTES, place_of(0)) != BYTES)
+		die("%s: %s", name, strerror(errno));
+	failed += starved_reads();
+	close(fd);
 
 	watchdog_feed("the end");
-	close(fd);
 	if (dm_remove(name) || system("modprobe -r brd"))
 		die("remove: %s", strerror(errno));
-	kmsg_read(kmsg_line);
-	printf("# starved: %d pages, %u allocations failed, %u bad\n", PAGES, failed, bad_lines);
-	if (failed < PAGES)
-		puts("# memory was not short");
-	return bad_lines > 0 || failed < PAGES;
+	kmsg_check();
+	if (failed < 3 * PAGES)
+		complain("memory was not short");
+	printf("# starved: %d pages, %u allocations failed, %u bad\n", PAGES, failed, complaints);
+	return complaints > 0;
 }
