@@ -142,6 +142,19 @@ test_chain_raw_identity() {
 	same "$(json 'j["chain"][1]["type"]')" raw
 }
 
+# 66 samples of a raw base, which may lie on a slow disk: each is read once.
+test_chain_raw_identity_once() {
+	local n
+	command -v strace >/dev/null || skip "no strace"
+	raw base.img 3M
+	vc 0 create base.img clone.vhdx
+	# Leaks cannot be looked for in a process that is traced.
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -f -qq -y -o trace -e trace=pread64 \
+		"$VHDCLONE" map clone.vhdx >/dev/null
+	n=$(grep -c 'base.img.* = 4096$' trace)
+	same "$n" 66
+}
+
 test_chain_sector_sizes() {
 	image base.vhdx '{"type": "dynamic", "size": "8M", "lss": 4096,
 		"data_write_guid": "22222222-2222-3333-4444-555555555555"}'

@@ -109,6 +109,13 @@ test_files_locked() {
 	/usr/bin/python3 locker.py "$VHDCLONE" create --force base.img a.vhdx 2>err || code=$?
 	same "$code" 5
 	vc 0 recover a.vhdx
+	# Nothing would be written, but that it could not be is seen.
+	vc 0 create a.vhdx clone.vhdx
+	vc 0 merge -n clone.vhdx
+	code=0
+	/usr/bin/python3 locker.py "$VHDCLONE" merge -n clone.vhdx 2>err || code=$?
+	same "$code" 5
+	has 'a.vhdx: in use by another program' err
 }
 
 test_files_messages_are_one_line() {

@@ -191,7 +191,7 @@ static void disturb(struct rng *r, int fd, unsigned int *suspends, unsigned int 
 
 int main(int argc, char **argv)
 {
-	u64 seed = 1, seconds = 20, size, out, in, most = 0;
+	u64 seed = 1, seconds = 20, size, out, in, most = 0, began, shown = 0;
 	const struct opt opts[] = { { 's', .number = &seed }, { 't', .number = &seconds }, {} };
 	unsigned int suspends = 0, flushes = 0;
 	struct image img = {};
@@ -209,28 +209,37 @@ int main(int argc, char **argv)
 	if (stop == MAP_FAILED)
 		die("no memory");
 	size = value_of("/proc/meminfo", "MemAvailable:") * 1024 + TOO_MUCH;
+	/* Who suspends a swap must not be in it.  This is not for children. */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		die("mlockall: %s", strerror(errno));
+	/* In an emulated guest without memory one turn of this has taken minutes. */
+	watchdog_start(300);
+	watchdog_feed("memory, until it is short");
 	fflush(stdout);
 	for (int i = 0; i < HOGS; i++) {
 		pid[i] = fork();
 		if (!pid[i])
 			hog(size / HOGS & ~(PAGE - 1ULL), seed * HOGS + i, stop);
 	}
-	/* Who suspends a swap must not be in it. */
-	if (mlockall(MCL_CURRENT | MCL_FUTURE))
-		die("mlockall: %s", strerror(errno));
-	/* In an emulated guest without memory one turn of this has taken minutes. */
-	watchdog_start(300);
 	rng_init(&r, seed, 0);
 	/* The time counts from when memory is short. */
+	began = time_now();
 	for (u64 end = 0; !end || time_now() < end; usleep(50000)) {
-		if (!end && value_of("/proc/vmstat", "pswpout") > 1000)
+		out = value_of("/proc/vmstat", "pswpout");
+		in = value_of("/proc/vmstat", "pswpin");
+		if (!end && out > 1000)
 			end = time_now() + seconds;
+		if (out + in != most)
+			watchdog_feed("swapping");
+		most = out + in;
+		if (time_now() >= shown + 20) {
+			shown = time_now();
+			printf("#   %4llu s: %llu pages out, %llu in, %u flushes, %u suspends\n",
+			       shown - began, out, in, flushes, suspends);
+			fflush(stdout);
+		}
 		disturb(&r, fd, &suspends, &flushes);
 		kmsg_read(kmsg_line);
-		out = value_of("/proc/vmstat", "pswpout");
-		if (out + value_of("/proc/vmstat", "pswpin") != most || !end)
-			watchdog_feed("swapping");
-		most = out + value_of("/proc/vmstat", "pswpin");
 		if (waitpid(-1, &c, WNOHANG) > 0) {
 			complain("a process has ended: status %#x", c);
 			break;

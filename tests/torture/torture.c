@@ -450,6 +450,7 @@ void kmsg_check(void)
 static struct {
 	unsigned int limit;
 	unsigned int left;
+	int sysrq;
 	char text[200];
 } dog;
 
@@ -467,7 +468,10 @@ static void *watchdog(void *unused)
 		if (dec(&dog.left))
 			continue;
 		fprintf(stderr, "torture: hangs: %s\n", dog.text);
-		/* Who is it?  Then the end, which a task in the kernel may not reach. */
+		/* Who is it?  A shell needs memory, which there may not be; the kernel none. */
+		if (write(dog.sysrq, "w", 1) != 1 || write(dog.sysrq, "m", 1) != 1)
+			perror("sysrq-trigger");
+		/* Then the end, which a task in the kernel may not reach. */
 		fflush(stdout);
 		if (system(script))
 			perror("sh");
@@ -478,6 +482,7 @@ static void *watchdog(void *unused)
 
 void watchdog_start(unsigned int seconds)
 {
+	dog.sysrq = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
 	dog.limit = seconds;
 	dog.left = seconds;
 	start_thread(watchdog, NULL);

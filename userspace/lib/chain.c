@@ -280,13 +280,13 @@ struct vc_search {
 	unsigned int flags;
 	struct vc_fence fence;
 	char *directory;		/* the child's */
-	struct vc_image *other;		/* was there first, but is not the parent */
-	int ret;			/* of the most telling try */
+	struct vc_image *other;		/* of the most telling try, if it could be opened */
+	int ret;			/* and why that is not the parent */
 };
 
 /*
- * Open one candidate.  What was refused tells more than what is not there, or than
- * something else of that name in another place.
+ * Open one candidate, and ask whether it is the parent.  What was refused tells more than
+ * what is not there, or than something else of that name in another place.
  */
 static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 				      const char *path, const struct vc_fence *fence,
@@ -306,20 +306,17 @@ static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 	}
 	ret = vc_image_open(&parent, joined ? joined : path, search->flags, fence, &try_err);
 	free(joined);
-	if (!ret && !vc_chain_check_parent(search->child, parent, &try_err))
+	if (!ret)
+		ret = vc_chain_check_parent(search->child, parent, &try_err);
+	if (!ret)
 		return parent;
-	if (!ret && !search->other && (!search->ret || search->ret == -ENOENT)) {
-		search->other = parent;
-		return NULL;
-	}
-	if (!ret) {
-		vc_image_close(parent);
-		return NULL;
-	}
-	if (!search->ret || search->ret == -ENOENT) {
+	if (!search->other && (!search->ret || search->ret == -ENOENT)) {
 		search->ret = ret;
+		search->other = parent;
 		*err = try_err;
+		return NULL;
 	}
+	vc_image_close(parent);
 	return NULL;
 }
 
@@ -392,9 +389,10 @@ int vc_chain_find_parent(const struct vc_image *child,
 				vc_guid_format(&child->locator->type, text));
 	}
 	search.flags = options->base_flags | (raw ? VC_IMAGE_RAW : 0);
-	if (named)
-		return vc_image_open(result, named, search.flags, NULL, err);
-
+	if (named) {
+		ret = vc_image_open(result, named, search.flags, NULL, err);
+		return ret ? ret : vc_chain_check_parent(child, *result, err);
+	}
 	hint = vc_chain_hint(child);
 	if (!hint)
 		return vc_error(err, EINVAL, child->file.path,
@@ -405,15 +403,16 @@ int vc_chain_find_parent(const struct vc_image *child,
 		absolute = vc_locator_get(child->locator, VC_KEY_ABSOLUTE);
 		if (!*result && absolute)
 			*result = vc_search_try(&search, NULL, absolute, &search.fence, err);
-		if (*result)
+		if (*result) {
 			vc_image_close(search.other);
-		else
+		} else {
 			*result = search.other;
-		ret = *result ? 0 : search.ret;
+			ret = search.ret;
+		}
 	}
 	vc_fence_free(&search);
 	free(hint);
-	if (ret == -ENOENT || ret == -EACCES)
+	if (!*result && (ret == -ENOENT || ret == -EACCES))
 		vc_error_append(err,
 				"; it is the base of %s: name it with --base, or its directory with --base-dir",
 				child->file.path);
@@ -489,17 +488,13 @@ int vc_chain_walk(struct vc_chain *chain, struct vc_image *top,
 		if (chain->nr <= options->nr_bases)
 			named = options->bases[chain->nr - 1];
 		ret = vc_chain_find_parent(child, options, named, &parent, err);
-		if (ret)
-			return ret;
-		if (vc_chain_has(chain, &parent->file))
+		if (parent && vc_chain_has(chain, &parent->file))
 			ret = vc_error(err, ELOOP, parent->file.path,
 				       "stands in the chain of %s twice", top->file.path);
-		else if (chain->nr == VHDCLONE_MAX_LAYERS)
+		else if (parent && chain->nr == VHDCLONE_MAX_LAYERS)
 			ret = vc_error(err, ELOOP, top->file.path,
 				       "the chain has more than %u layers",
 				       VHDCLONE_MAX_LAYERS);
-		else
-			ret = vc_chain_check_parent(child, parent, err);
 		if (ret) {
 			vc_image_close(parent);
 			return ret;

@@ -71,11 +71,12 @@ bool vc_chain_has(const struct vc_chain *chain, const struct vc_file *file);
  * @child: has a parent
  * @options: how to open it, and where it may be
  * @named: where the user says that it is, or NULL
- * @result: to be closed with vc_image_close()
+ * @result: to be closed with vc_image_close(), also after an error
  * @err: filled in on error
  *
  * Each place is tried until the parent itself is found.  Failing that, the result is what
- * was found first in place of it: ask vc_chain_check_parent().
+ * was found first in place of it, NULL if nothing was.
+ * Return: 0; what vc_chain_check_parent() says of the result; or why there is none.
  */
 int vc_chain_find_parent(const struct vc_image *child,
 			 const struct vc_chain_options *options, const char *named,

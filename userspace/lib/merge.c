@@ -10,11 +10,10 @@
 #include "merge.h"
 #include "resize.h"
 
-int vc_chain_writable(struct vc_chain *chain, unsigned int layer, struct vc_err *err)
+/* Open it once more: for writing, and for nobody else. */
+static int vc_open_locked(const struct vc_image *old, struct vc_image **result,
+			  struct vc_err *err)
 {
-	struct vc_image *old = chain->layer[layer];
-	bool raw = old->format == VC_FORMAT_RAW;
-	struct vc_log_report report;
 	struct vc_image *image;
 	int ret;
 
@@ -26,8 +25,25 @@ int vc_chain_writable(struct vc_chain *chain, unsigned int layer, struct vc_err 
 		ret = vc_error(err, EBUSY, old->file.path, "another file has its name now");
 	if (!ret)
 		ret = vc_file_lock(&image->file, err);
-	if (!ret)
-		ret = vc_image_reload(image, raw ? VC_IMAGE_RAW : VC_IMAGE_HEADERS, err);
+	if (ret)
+		vc_image_close(image);
+	else
+		*result = image;
+	return ret;
+}
+
+int vc_chain_writable(struct vc_chain *chain, unsigned int layer, struct vc_err *err)
+{
+	struct vc_image *old = chain->layer[layer];
+	bool raw = old->format == VC_FORMAT_RAW;
+	struct vc_log_report report;
+	struct vc_image *image;
+	int ret;
+
+	ret = vc_open_locked(old, &image, err);
+	if (ret)
+		return ret;
+	ret = vc_image_reload(image, raw ? VC_IMAGE_RAW : VC_IMAGE_HEADERS, err);
 	if (!ret && image->format != old->format)
 		ret = vc_error(err, EBUSY, old->file.path, "was changed while it was looked at");
 	if (!ret && !raw)
@@ -197,8 +213,8 @@ static int vc_plan_space(const struct vc_image *base, struct vc_merge_plan *plan
 	return 0;
 }
 
-int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
-		  struct vc_merge_plan *plan, struct vc_err *err)
+static int vc_plan(const struct vc_chain *chain, unsigned int base,
+		   struct vc_merge_plan *plan, struct vc_err *err)
 {
 	const struct vc_image *image = chain->layer[base];
 	struct vc_copy copy = { .chain = chain };
@@ -221,6 +237,23 @@ int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 	else if (!ret)
 		ret = vc_plan_raw(image, plan, err);
 	vc_disk_close(copy.disk);
+	return ret;
+}
+
+int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
+		  struct vc_merge_plan *plan, struct vc_err *err)
+{
+	const unsigned int layer[] = { base, base - 1, 0 };
+	struct vc_image *image;
+	unsigned int i;
+	int ret;
+
+	ret = vc_plan(chain, base, plan, err);
+	for (i = 0; i < ARRAY_SIZE(layer) && !ret; i++) {
+		ret = vc_open_locked(chain->layer[layer[i]], &image, err);
+		if (!ret)
+			vc_image_close(image);
+	}
 	return ret;
 }
 
@@ -449,12 +482,12 @@ int vc_merge(struct vc_chain *chain, unsigned int base, struct vc_progress *prog
 	     struct vc_merge_plan *plan, struct vc_err *err)
 {
 	struct vc_merge merge = { .chain = chain };
-	unsigned int layer[3] = { base, base - 1, 0 };
+	const unsigned int layer[] = { base, base - 1, 0 };
 	unsigned int i;
 	int ret;
 
 	/* Look, before anything is opened for writing. */
-	ret = vc_merge_plan(chain, base, plan, err);
+	ret = vc_plan(chain, base, plan, err);
 	for (i = 0; i < ARRAY_SIZE(layer) && !ret; i++)
 		if (!i || layer[i] != layer[i - 1])
 			ret = vc_chain_writable(chain, layer[i], err);
@@ -462,7 +495,7 @@ int vc_merge(struct vc_chain *chain, unsigned int base, struct vc_progress *prog
 	if (!ret)
 		ret = vc_chain_check_parent(chain->layer[base - 1], chain->layer[base], err);
 	if (!ret)
-		ret = vc_merge_plan(chain, base, plan, err);
+		ret = vc_plan(chain, base, plan, err);
 	if (!ret && plan->needed > plan->found)
 		ret = vc_error(err, ENOSPC, chain->layer[base]->file.path,
 			       "new blocks need %llu bytes, %llu are free: nothing was changed",

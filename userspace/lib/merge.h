@@ -32,10 +32,10 @@ struct vc_merge_plan {
 
 /**
  * vc_merge_plan() - see what a merge will take, and whether it can be done
- * @chain: read
+ * @chain: read; those that would be written are opened for it once, and nothing is written
  * @base: the layer that the ones above it are to be merged into
  * @plan: result
- * @err: filled in on error
+ * @err: filled in on error; EBUSY: somebody else has one of them
  */
 int vc_merge_plan(const struct vc_chain *chain, unsigned int base,
 		  struct vc_merge_plan *plan, struct vc_err *err);

@@ -15,7 +15,8 @@ static void vc_reparent_unlist(const struct vc_image *child)
 	struct vc_image *old;
 	struct vc_err ignored;
 
-	if (vc_chain_find_parent(child, &nothing, NULL, &old, &ignored))
+	vc_chain_find_parent(child, &nothing, NULL, &old, &ignored);
+	if (!old)
 		return;
 	vc_children_remove(&old->file, child->file.real, &ignored);
 	vc_image_close(old);

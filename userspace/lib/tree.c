@@ -280,19 +280,14 @@ static struct vc_image *vc_node_parent(struct vc_node *node, const struct vc_ima
 	int ret;
 
 	ret = vc_chain_find_parent(child, options, named, &parent, &err);
-	if (ret == -ENOENT || ret == -EACCES || ret == -ENOTDIR || ret == -ENXIO) {
-		vc_node_wrong(node, VC_NODE_PARENT_MISSING, err.errnum, err.msg);
-		return NULL;
-	}
-	if (ret) {
-		vc_node_wrong(node, VC_NODE_ORPHAN, err.errnum, err.msg);
-		return NULL;
-	}
-	if (vc_chain_check_parent(child, parent, &err)) {
+	if (ret && parent)
 		vc_node_wrong(node, VC_NODE_PARENT_MISMATCH, err.errnum, err.msg);
-		if (err.errnum == ESTALE)
-			vc_identity(parent, node->found);
-	}
+	else if (ret == -ENOENT || ret == -EACCES || ret == -ENOTDIR || ret == -ENXIO)
+		vc_node_wrong(node, VC_NODE_PARENT_MISSING, err.errnum, err.msg);
+	else if (ret)
+		vc_node_wrong(node, VC_NODE_ORPHAN, err.errnum, err.msg);
+	if (parent && ret == -ESTALE)
+		vc_identity(parent, node->found);
 	return parent;
 }
 

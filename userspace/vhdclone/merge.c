@@ -242,23 +242,6 @@ static int merge_report(const struct merge_args *args, const struct vc_merge_pla
 	return finish_stdout(VC_EXIT_OK);
 }
 
-/* Would those that are written open for it? */
-static int merge_try_write(const struct merge_args *args, struct vc_err *err)
-{
-	const unsigned int layer[] = { args->base, args->base - 1, 0 };
-	struct vc_image *image;
-	unsigned int i;
-	int ret = 0;
-
-	for (i = 0; i < ARRAY_SIZE(layer) && !ret; i++) {
-		ret = vc_image_open(&image, args->chain.layer[layer[i]]->file.real,
-				    VC_IMAGE_WRITE | VC_IMAGE_UNREAD, NULL, err);
-		if (!ret)
-			vc_image_close(image);
-	}
-	return ret;
-}
-
 static int merge_in_place(struct merge_args *args, struct vc_err *err)
 {
 	struct progress_args *progress = &args->options->progress;
@@ -266,8 +249,6 @@ static int merge_in_place(struct merge_args *args, struct vc_err *err)
 	int ret;
 
 	ret = merge_check_use(args, err);
-	if (!ret && args->dry_run)
-		ret = merge_try_write(args, err);
 	if (!ret && args->dry_run) {
 		ret = vc_merge_plan(&args->chain, args->base, &plan, err);
 	} else if (!ret) {
