@@ -26,11 +26,11 @@ static atomic_long_t nr_all_pages = ATOMIC_LONG_INIT(0);
 
 static void *vc_page_pool_alloc(gfp_t gfp, void *unused)
 {
-	struct vc_page *page = kmalloc(sizeof(*page), gfp);
+	struct vc_page *page = kzalloc(sizeof(*page), gfp);
 
 	if (!page)
 		return NULL;
-	page->bits = (unsigned long *)__get_free_page(gfp);
+	page->bits = (unsigned long *)get_zeroed_page(gfp);
 	if (!page->bits) {
 		kfree(page);
 		return NULL;
@@ -46,29 +46,41 @@ static void vc_page_pool_free(void *element, void *unused)
 	kfree(page);
 }
 
-static struct vc_page *vc_page_init(struct vc_page *page, struct vc_image *img, u32 index)
+static void vc_page_init(struct vc_page *page, struct vc_image *img, u32 index)
 {
-	unsigned long *bits;
-
-	if (!page)
-		return NULL;
-	bits = page->bits;
-	clear_page(bits);
-	memset(page, 0, sizeof(*page));
-	page->bits = bits;
 	page->img = img;
 	page->index = index;
 	page->referenced = true;
 	INIT_LIST_HEAD(&page->list);
 	INIT_LIST_HEAD(&page->dirty_list);
 	INIT_LIST_HEAD(&page->logged_list);
-	return page;
 }
 
 /* Without the reserve. */
 static struct vc_page *vc_page_alloc(struct vc_image *img, u32 index, gfp_t gfp)
 {
-	return vc_page_init(vc_page_pool_alloc(gfp, NULL), img, index);
+	struct vc_page *page = vc_page_pool_alloc(gfp, NULL);
+
+	if (page)
+		vc_page_init(page, img, index);
+	return page;
+}
+
+/* From the reserve, or NULL. */
+static struct vc_page *vc_page_alloc_reserved(struct vc_image *img, u32 index)
+{
+	struct vc_page *page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+	unsigned long *bits;
+
+	if (!page)
+		return NULL;
+	/* Somebody may have used it. */
+	bits = page->bits;
+	clear_page(bits);
+	memset(page, 0, sizeof(*page));
+	page->bits = bits;
+	vc_page_init(page, img, index);
+	return page;
 }
 
 static void vc_page_free(struct vc_page *page)
@@ -293,12 +305,11 @@ static struct vc_page *vc_page_take(struct vc_image *img, u32 index)
 	struct vc_page *page = vc_page_alloc(img, index, VC_GFP_TRY);
 	unsigned long scanned = 0;
 
-	if (page)
-		return page;
-	page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+	if (!page)
+		page = vc_page_alloc_reserved(img, index);
 	if (!page && !vc_image_shrink(img, VC_STARVED_SCAN, false, &scanned))
 		vc_image_shrink(img, VC_STARVED_SCAN, true, &scanned);
-	return vc_page_init(page, img, index);
+	return page;
 }
 
 struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
