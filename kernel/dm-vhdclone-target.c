@@ -363,14 +363,25 @@ static void vc_deactivate(struct vhdclone *vc)
 static int vc_preresume(struct dm_target *ti)
 {
 	struct vhdclone *vc = ti->private;
-	unsigned int noio;
+	unsigned int noio, noreclaim;
 	int r;
 
 	/* Another target of this table failed to resume, and userspace was here since. */
 	vc_deactivate(vc);
 	/* Reclaim must not wait for bios that wait for this resume. */
 	noio = memalloc_noio_save();
+	/*
+	 * Nor for memory: all there is may wait for swap that this brings back.  What is
+	 * free has to do, the system's reserves included; only if that is not enough, as for
+	 * the map of many TiB, it is reclaimed.
+	 */
+	noreclaim = memalloc_noreclaim_save();
 	r = vc_activate(vc);
+	memalloc_noreclaim_restore(noreclaim);
+	if (r == -ENOMEM) {
+		vc_put_images(vc);
+		r = vc_activate(vc);
+	}
 	if (r) {
 		DMERR("%s: not activated: error %d", vc_name(vc), r);
 		vc_put_images(vc);
