@@ -69,7 +69,7 @@ static struct vc_page *vc_page_alloc(struct vc_image *img, u32 index, gfp_t gfp)
 /* From the reserve, or NULL. */
 static struct vc_page *vc_page_alloc_reserved(struct vc_image *img, u32 index)
 {
-	struct vc_page *page = mempool_alloc(&img->page_pool, GFP_NOWAIT | __GFP_NOWARN);
+	struct vc_page *page = mempool_alloc(&img->page_pool, VC_GFP_TRY);
 	unsigned long *bits;
 
 	if (!page)
@@ -337,7 +337,7 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
 
 bool vc_page_make(struct vc_image *img, u32 index)
 {
-	const gfp_t gfp = GFP_NOWAIT | __GFP_NOWARN;
+	const gfp_t gfp = VC_GFP_TRY;
 	struct vc_page *page;
 
 	if (!vc_page_is_fresh(img, index))

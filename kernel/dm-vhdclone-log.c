@@ -268,7 +268,7 @@ static int vc_keep_image(struct vhdclone *vc, unsigned int slot)
 	int r = 0;
 
 	if (!spare)
-		spare = alloc_page(GFP_NOWAIT | __GFP_NOWARN);
+		spare = alloc_page(VC_GFP_TRY);
 	if (spare) {
 		bool first = !*image;
 
@@ -565,7 +565,7 @@ static void vc_release_space(struct vhdclone *vc, struct list_head *released, u3
 		extent->mib = mib;
 		extent->nr_mib += nr_mib;
 	} else {
-		extent = kmalloc(sizeof(*extent), GFP_NOWAIT | __GFP_NOWARN);
+		extent = kmalloc(sizeof(*extent), VC_GFP_TRY);
 		if (!extent)
 			return;
 		extent->mib = mib;

@@ -59,10 +59,11 @@
 #define PAGE_SECTORS_4K		(VHDX_PAGE_SIZE >> SECTOR_SHIFT)
 
 /*
- * Who makes memory free by its I/O takes it without waiting for any; and, if it is little
- * or given back soon, from the system's reserves.
+ * Who makes memory free by its I/O takes it without waiting for any, or looking for some,
+ * which takes long when there is none; and, if it is little or given back soon, from the
+ * system's reserves.
  */
-#define VC_GFP_TRY	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
+#define VC_GFP_TRY	(GFP_NOWAIT | __GFP_NOWARN)
 #define VC_GFP_LAST	(VC_GFP_TRY | __GFP_MEMALLOC)
 
 /* ---- the block map ------------------------------------------------------ */
