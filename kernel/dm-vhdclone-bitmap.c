@@ -337,13 +337,12 @@ struct vc_page *vc_page_get(struct vc_image *img, u32 index, bool zeros)
 
 bool vc_page_make(struct vc_image *img, u32 index)
 {
-	const gfp_t gfp = VC_GFP_TRY;
 	struct vc_page *page;
 
 	if (!vc_page_is_fresh(img, index))
 		return false;
-	page = vc_page_alloc(img, index, gfp);
-	return page && !IS_ERR(vc_page_insert(img, page, true, gfp));
+	page = vc_page_alloc(img, index, VC_GFP_TRY);
+	return page && !IS_ERR(vc_page_insert(img, page, true, VC_GFP_TRY));
 }
 
 #define VC_READ_AHEAD	16U
