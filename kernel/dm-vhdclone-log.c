@@ -805,7 +805,7 @@ int vc_sync(struct vhdclone *vc)
 	mutex_lock(&vc->commit_lock);
 	if (!vc->top)
 		r = -EBUSY;
-	else if (vc->session && vc->dirty_seq != vc->durable_seq)
+	else if (vc->session && vc_is_dirty(vc))
 		r = vc_commit_locked(vc);
 	else
 		r = vc->mode == VC_MODE_FAIL ? -EIO : vc_flush(vc);
