@@ -30,7 +30,7 @@
 #define HOGS		3
 #define PAGE		4096
 /* What is to be in the swap at any time */
-#define TOO_MUCH	(20 * MIB)
+#define TOO_MUCH	(12 * MIB)
 #define NODE		"/dev/torture-swap"
 
 static const char name[] = "swapped";
