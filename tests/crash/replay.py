@@ -29,9 +29,9 @@ What the medium may hold after a power cut, as it is modelled here:
 Two traps.  Of two flushes at a time the later one may end first: then the log has that,
 and the mark that follows from it, before what the earlier one had taken along.  The
 number of operations in the marks tells; what such a mark says counts only behind the
-earlier flush's mark.  And a sector may be written by a plain write and then by a FUA write; if no
-flush comes between them, the log has the older one behind the newer, though no medium
-would let it win.  The sectors' generations tell.
+earlier flush's mark.  And a sector may be written by a plain write and then by a FUA
+write; if no flush comes between them, the log has the older one behind the newer, though
+no medium would let it win.  The sectors' generations tell.
 
 Not modelled, since the log does not tell when a write was issued: a plain write that
 was still in flight when a flush was issued and got to the medium before that flush
