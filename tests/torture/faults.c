@@ -50,6 +50,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fault-inject.h"
 #include "image.h"
 #include "leaks.h"
 #include "nbd.h"
@@ -603,15 +604,6 @@ static void faults_disk(u32 every, const char *only)
 
 /* ---- memory -------------------------------------------------------------- */
 
-static void set_knob(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(fd);
-}
-
 static const char holder[] = "holder";
 
 /*
@@ -654,28 +646,11 @@ static void disarm(void)
 		die("fail-nth: %s", strerror(errno));
 }
 
-static void injection_knobs(void)
-{
-	static const char dir[] = "/sys/kernel/debug/";
-	static const char * const knobs[][2] = {
-		{ "failslab/ignore-gfp-wait", "N" }, { "fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "fail_page_alloc/ignore-gfp-highmem", "N" }, { "fail_page_alloc/min-order", "0" },
-		{ "failslab/verbose", "0" }, { "fail_page_alloc/verbose", "0" },
-		{ "fail_make_request/verbose", "0" },
-	};
-	char path[128];
-
-	for (size_t i = 0; i < sizeof(knobs) / sizeof(*knobs); i++) {
-		snprintf(path, sizeof(path), "%s%s", dir, knobs[i][0]);
-		set_knob(path, knobs[i][1]);
-	}
-}
-
 static void faults_memory(u32 every)
 {
 	unsigned int total = 0;
 
-	injection_knobs();
+	fault_setup();
 	hold_caches();
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	if (nth_fd < 0)
@@ -706,27 +681,21 @@ static void faults_memory(u32 every)
 
 /* ---- chance -------------------------------------------------------------- */
 
-#define NR_CHANCES	3
+static int chance_fd[NR_FAULTS];
 
-static const char * const chance_names[NR_CHANCES] = {
-	"failslab", "fail_page_alloc", "fail_make_request",
-};
-
-static int chance_fd[NR_CHANCES];
-
-static unsigned int chance[NR_CHANCES];
+static unsigned int chance[NR_FAULTS];
 
 /* These files are open already, and a write that fails is one more try. */
 static void chance_set(const unsigned int *percent)
 {
 	char value[16];
 
-	for (int i = 0; i < NR_CHANCES; i++) {
+	for (int i = 0; i < NR_FAULTS; i++) {
 		int n = snprintf(value, sizeof(value), "%u", percent ? percent[i] : 0);
 
 		while (write(chance_fd[i], value, n) != n)
 			if (errno != ENOMEM)
-				die("%s: %s", chance_names[i], strerror(errno));
+				die("%s: %s", fault_names[i], strerror(errno));
 	}
 }
 
@@ -741,53 +710,23 @@ static void chance_off(void)
 }
 
 /* Only this task and those that work for the target and its devices have bad luck. */
-static void choose_victims(void)
-{
-	static const char script[] =
-		"for t in /proc/[0-9]*; do\n"
-		"	read -r name <$t/comm || continue\n"
-		"	case $name in\n"
-		"	kworker/*|loop*|faults) echo 1 >$t/make-it-fail ;;\n"
-		"	esac\n"
-		"done 2>/dev/null\n";
-
-	if (system(script))
-		perror("sh");
-}
-
-static void open_chances(void)
-{
-	char path[100];
-
-	for (int i = 0; i < NR_CHANCES; i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/task-filter", chance_names[i]);
-		set_knob(path, "Y");
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/times", chance_names[i]);
-		set_knob(path, "-1");
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/probability", chance_names[i]);
-		chance_fd[i] = open(path, O_WRONLY | O_CLOEXEC);
-		if (chance_fd[i] < 0)
-			die("%s: %s", path, strerror(errno));
-	}
-}
+static const char unlucky[] = "kworker/*|loop*|faults";
 
 static void faults_chance(u32 rounds)
 {
-	char path[100];
-
-	injection_knobs();
+	fault_setup();
+	fault_disk(f.dev + 5);
 	hold_caches();
-	open_chances();
-	snprintf(path, sizeof(path), "/sys/block/%.20s/make-it-fail", f.dev + 5);
-	set_knob(path, "1");
+	for (int i = 0; i < NR_FAULTS; i++)
+		chance_fd[i] = fault_open(i, "probability", O_WRONLY);
 	for (u32 i = 0; i < rounds; i++) {
 		rng_init(&f.rng, f.seed, i);
-		for (int k = 0; k < NR_CHANCES; k++)
+		for (int k = 0; k < NR_FAULTS; k++)
 			chance[k] = rng_below(&f.rng, 2) ? 0 : 1 + rng_below(&f.rng, 12);
 		snprintf(subject, sizeof(subject),
 			 "round %u: slab %u%%, pages %u%%, I/O %u%%", i, chance[0],
 			 chance[1], chance[2]);
-		choose_victims();
+		fault_victims(unlucky);
 		set_disk(f.good);
 		before_step = chance_on;
 		after_step = chance_off;

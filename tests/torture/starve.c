@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fault-inject.h"
 #include "image.h"
 
 #define PAGES		32
@@ -30,53 +31,20 @@
 #define MANY		1000000
 
 static const char name[] = "starved";
-static const char * const kinds[] = { "failslab", "fail_page_alloc" };
+/* Who is born by kthreadd takes after it; the last is the rescuer. */
+static const char hungry[] = "kthreadd|kworker/*|vhdclone*";
 static char table[400];
 static int fd;
-
-static void knob(const char *kind, const char *what, const char *value)
-{
-	char path[100];
-	int file;
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", kind, what);
-	file = open(path, O_WRONLY | O_CLOEXEC);
-	if (file < 0 || write(file, value, strlen(value)) < 0)
-		die("%s: %s", path, strerror(errno));
-	close(file);
-}
-
-static void choose_victims(void)
-{
-	/* Who is born by kthreadd takes after it; the last is the rescuer. */
-	static const char script[] =
-		"for t in /proc/[0-9]*; do\n"
-		"	read -r name <$t/comm || continue\n"
-		"	case $name in\n"
-		"	kthreadd|kworker/*|vhdclone*) echo 1 >$t/make-it-fail ;;\n"
-		"	esac\n"
-		"done 2>/dev/null\n";
-
-	for (int i = 0; i < 2; i++) {
-		knob(kinds[i], "task-filter", "Y");
-		knob(kinds[i], "ignore-gfp-wait", "N");
-		knob(kinds[i], "verbose", "0");
-	}
-	knob(kinds[1], "min-order", "0");
-	knob(kinds[1], "ignore-gfp-highmem", "N");
-	if (system(script))
-		perror("sh");
-}
 
 static void hunger(bool on)
 {
 	char times[16];
 
 	snprintf(times, sizeof(times), "%d", MANY);
-	for (int i = 0; i < 2; i++) {
+	for (enum fault i = FAULT_SLAB; i <= FAULT_PAGE; i++) {
 		if (on)
-			knob(kinds[i], "times", times);
-		knob(kinds[i], "probability", on ? "100" : "0");
+			fault_set(i, "times", times);
+		fault_set(i, "probability", on ? "100" : "0");
 	}
 }
 
@@ -84,14 +52,12 @@ static unsigned int nr_failed(void)
 {
 	unsigned int nr = 0;
 
-	for (int i = 0; i < 2; i++) {
-		char path[100], text[20] = "";
-		int file;
+	for (enum fault i = FAULT_SLAB; i <= FAULT_PAGE; i++) {
+		char text[20] = "";
+		int file = fault_open(i, "times", O_RDONLY);
 
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/times", kinds[i]);
-		file = open(path, O_RDONLY | O_CLOEXEC);
-		if (file < 0 || read(file, text, sizeof(text) - 1) <= 0)
-			die("%s: %s", path, strerror(errno));
+		if (read(file, text, sizeof(text) - 1) <= 0)
+			die("%s: %s", fault_names[i], strerror(errno));
 		close(file);
 		nr += MANY - atoi(text);
 	}
@@ -210,7 +176,8 @@ int main(int argc, char **argv)
 	kmsg_read(NULL);
 	make_clone(argv[1]);
 	fd = dm_open(name, O_RDWR | O_DIRECT);
-	choose_victims();
+	fault_setup();
+	fault_victims(hungry);
 	watchdog_start(60);
 
 	make_cold();
