@@ -42,8 +42,9 @@ static bool vc_partial_lookup(struct vc_image *img, u32 entry, sector_t sector,
 	/* pairs with the order of vc_alloc(): bits, then the map entry */
 	smp_rmb();
 	*here = test_bit_le(first, page->bits);
-	end = *here ? find_next_zero_bit_le(page->bits, last, first) :
-		      find_next_bit_le(page->bits, last, first);
+	/* Behind the first one, which is what it was, whatever it has become since. */
+	end = *here ? find_next_zero_bit_le(page->bits, last, first + 1) :
+		      find_next_bit_le(page->bits, last, first + 1);
 	rcu_read_unlock();
 
 	place->nr = min(place->nr, ((sector_t)(end - first) << img->lss_shift) - skip);
@@ -58,8 +59,8 @@ static bool vc_partial_lookup(struct vc_image *img, u32 entry, sector_t sector,
  */
 bool vc_image_lookup(struct vc_image *img, sector_t sector, struct vc_place *place)
 {
-	sector_t offset, nr = place->nr;
 	enum vc_state state;
+	sector_t offset, nr;
 	bool here;
 	u32 block, entry;
 
@@ -80,6 +81,7 @@ bool vc_image_lookup(struct vc_image *img, sector_t sector, struct vc_place *pla
 	place->nr = min(place->nr, (1ULL << img->block_shift) - offset);
 	nr = place->nr;
 again:
+	place->nr = nr;
 	entry = READ_ONCE(img->map[block]);
 	state = vc_entry_state(entry);
 	if (likely(state == VC_FULL)) {
@@ -88,7 +90,6 @@ again:
 		return true;
 	}
 	if (state == VC_PARTIAL) {
-		place->nr = nr;
 		if (!vc_partial_lookup(img, entry, sector, place, &here))
 			return true;
 		/* The bits are this entry's only if it did not change meanwhile. */

@@ -274,6 +274,8 @@ static void vc_lookup(struct vhdclone *vc, sector_t sector, struct vc_place *pla
 {
 	if (!vc_image_lookup(vc->top, sector, place))
 		vc_chain_lookup(vc->chain, sector, place);
+	/* No device knows what to do with a bio of no sectors. */
+	WARN_ON_ONCE(!place->nr);
 }
 
 static __always_inline void

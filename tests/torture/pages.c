@@ -8,6 +8,7 @@
  * they must look at a page of the bitmap; nothing else is read from that delta: its reads
  * are pages that were loaded.  In a clone of FRESH writers set bits and discard blocks,
  * each blocks of its own, but all in the same few pages; and read back what they wrote.
+ * Others look at much of a block while its bits change.
  * With each resume they go to the next chunk, which in the beginning has no bitmap yet.
  * Meanwhile memory is "short" all the time.
  *
@@ -30,6 +31,7 @@
 
 #define READERS		6
 #define WRITERS		4
+#define LOOKERS		2
 /* Sectors that a page of the bitmap covers, and a chunk */
 #define PAGE_SECTORS	32768
 #define CHUNK_SECTORS	8388608
@@ -49,7 +51,7 @@ static struct {
 	u32 gen[CHUNKS][CHUNK_PAGES][WRITERS][BLOCK_SECTORS];
 	u32 chunk;			/* where writers are */
 	bool stop;
-	u64 reads, writes, discards, shrinks;
+	u64 reads, writes, discards, looks, shrinks;
 } t;
 
 static const char * const names[2] = { "pages-read", "pages-written" };
@@ -122,6 +124,36 @@ static void *writer(void *data)
 	return NULL;
 }
 
+/* Any generation will do, but it is of this sector. */
+static bool may_be(const u8 *p, u64 sector)
+{
+	u32 gen;
+
+	memcpy(&gen, p + STAMP_ID, sizeof(gen));
+	return is_zero(p) || is_stamp(p, sector, gen);
+}
+
+static void *looker(void *data)
+{
+	u8 *buf = alloc_aligned(BLOCK_SECTORS * SECTOR);
+	struct rng r;
+
+	rng_init(&r, (u64)data, 3);
+	while (!load(&t.stop)) {
+		u64 first = block_sector(load(&t.chunk), rng_below(&r, CHUNK_PAGES),
+					 rng_below(&r, WRITERS)) + rng_below(&r, 64);
+		ssize_t size = (BLOCK_SECTORS - 64) * SECTOR;
+
+		if (pread(t.fd[1], buf, size, first * SECTOR) != size)
+			complain("read: %s", strerror(errno));
+		for (u64 i = 0; i < BLOCK_SECTORS - 64; i++)
+			if (!may_be(buf + i * SECTOR, first + i))
+				complain("sector %llu is not any generation", first + i);
+		inc(&t.looks);
+	}
+	return NULL;
+}
+
 static void *shrinker(void *data)
 {
 	struct sched_param first = { .sched_priority = 1 };
@@ -182,7 +214,7 @@ int main(int argc, char **argv)
 {
 	u64 seed = 1, seconds = 10, before, began, loaded, seen = 0;
 	const struct opt opts[] = { { 's', .number = &seed }, { 't', .number = &seconds }, {} };
-	pthread_t id[READERS + WRITERS + 1];
+	pthread_t id[READERS + WRITERS + LOOKERS + 1];
 	unsigned int resumes = 0, nr = 0;
 
 	argv = options(argc, argv, opts, 2, 2, "pages [-s SEED] [-t SECONDS] BITS FRESH");
@@ -195,6 +227,8 @@ int main(int argc, char **argv)
 		id[nr++] = start_thread(reader, (void *)(seed * READERS + i));
 	for (u64 i = 0; i < WRITERS; i++)
 		id[nr++] = start_thread(writer, (void *)i);
+	for (u64 i = 0; i < LOOKERS; i++)
+		id[nr++] = start_thread(looker, (void *)(seed * LOOKERS + i));
 	id[nr++] = start_thread(shrinker, NULL);
 	/* Space that a discard released comes back by a resume. */
 	began = time_now();
@@ -222,7 +256,7 @@ int main(int argc, char **argv)
 	loaded = reads_of(t.dev[0]) - before;
 	printf("# %llu pages loaded, %llu reads, %llu writes, %llu discards, %u resumes,",
 	       loaded, t.reads, t.writes, t.discards, resumes);
-	printf(" %llu shrinker runs, %u bad\n", t.shrinks, complaints);
+	printf(" %llu looks, %llu shrinker runs, %u bad\n", t.looks, t.shrinks, complaints);
 	if (!complaints && loaded < 2 * t.image[0].sectors / PAGE_SECTORS)
 		complain("too few pages were loaded again");
 	return complaints ? 1 : 0;
