@@ -222,7 +222,8 @@ static struct vc_page *vc_page_fetch(struct vc_image *img, struct vc_page *page,
 		vc_batch_add(&batch, &img->bs, img->bdev, REQ_OP_READ | REQ_META,
 			     vc_page_place(img, index), &mem, 1);
 		page->used_bits = VHDX_SECTORS_PER_PAGE;
-		r = vc_batch_wait(&batch);
+		/* A device may say -EBUSY or -EAGAIN, which here mean something else. */
+		r = vc_batch_wait(&batch) ? -EIO : 0;
 	}
 	if (r) {
 		vc_page_free(page);

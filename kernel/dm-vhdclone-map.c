@@ -689,7 +689,8 @@ static int vc_zero_out(struct vhdclone *vc, u32 mib, u32 nr_mib)
 		spin_unlock_irq(&vc->top->lock);
 		atomic_inc(&vc->errors);
 	}
-	return r;
+	/* Of what a device says only this means here what it means there. */
+	return r && r != -ENOSPC ? -EIO : r;
 }
 
 /*

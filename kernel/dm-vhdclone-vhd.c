@@ -164,13 +164,13 @@ static int vc_vhd_read_bitmap(struct vc_image *img, sector_t place, u32 skip, u8
 			      u8 *buf)
 {
 	u32 i;
-	int r;
 
-	r = vc_read(img->bdev, place + (skip >> SECTOR_SHIFT), buf,
-		    round_up(nr, VHD_SECTOR));
-	for (i = 0; !r && i < nr; i++)
+	if (vc_read(img->bdev, place + (skip >> SECTOR_SHIFT), buf,
+		    round_up(nr, VHD_SECTOR)))
+		return -EIO;
+	for (i = 0; i < nr; i++)
 		to[i] = vc_reverse_bits(buf[i]);
-	return r;
+	return 0;
 }
 
 int vc_vhd_read_page(struct vc_image *img, u32 index, void *bits)
