@@ -360,6 +360,9 @@ static void vc_deactivate(struct vhdclone *vc)
 	memalloc_noio_restore(noio);
 }
 
+/* Maps up to 4 MiB may come from the system's reserves, which are not many times that. */
+#define VC_RESERVES_BLOCKS	(1U << 20)
+
 static int vc_preresume(struct dm_target *ti)
 {
 	struct vhdclone *vc = ti->private;
@@ -372,12 +375,15 @@ static int vc_preresume(struct dm_target *ti)
 	noio = memalloc_noio_save();
 	/*
 	 * Nor for memory: all there is may wait for swap that this brings back.  What is
-	 * free has to do, the system's reserves included; only if that is not enough, as for
-	 * the map of many TiB, it is reclaimed.
+	 * free has to do, the system's reserves included.  Only if that is not enough it is
+	 * reclaimed, or if the map is so large that it would leave nothing of them.
 	 */
-	noreclaim = memalloc_noreclaim_save();
-	r = vc_activate(vc);
-	memalloc_noreclaim_restore(noreclaim);
+	r = -ENOMEM;
+	if (vc->total_blocks <= VC_RESERVES_BLOCKS) {
+		noreclaim = memalloc_noreclaim_save();
+		r = vc_activate(vc);
+		memalloc_noreclaim_restore(noreclaim);
+	}
 	if (r == -ENOMEM) {
 		vc_put_images(vc);
 		r = vc_activate(vc);
