@@ -299,7 +299,8 @@ static int vc_check_last_block(struct vc_load *load)
 	u32 last = img->geo.nr_blocks - 1;
 	u32 entry = img->map[last];
 
-	if (vc_entry_mib(entry) + vhdx_block_mib(&img->geo) <= load->claims.nr_mib)
+	if (!vc_entry_mib(entry) ||
+	    vc_entry_mib(entry) + vhdx_block_mib(&img->geo) <= load->claims.nr_mib)
 		return 0;
 	DMERR("%s: %s: last block is cut by the device's end, at byte offset %llu: extend it",
 	      load->name, load->path, (u64)vc_entry_mib(entry) << VHDX_MIB_SHIFT);

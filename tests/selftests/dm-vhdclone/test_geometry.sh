@@ -89,6 +89,18 @@ test_odd_end() {
 	good "$TMP/delta.vhdx"
 }
 
+# A delta that has no block yet, on a device that has no room for one
+test_smaller_than_a_block() {
+	raw base 8 BASE
+	image delta '{"size": "8M", "block_size": "256M"}'
+	activate g "$(table "$(layer delta)" "$(raw_layer "$TMP/base.raw")")"
+	io g "r:0:$((8 * MIB)):BASE"
+	must_fail io g w:1:1:A
+	io g "r:0:$((8 * MIB)):BASE"
+	deactivate g
+	good "$TMP/delta.vhdx"
+}
+
 # 4096-byte sectors over devices with 512-byte ones is all of the above.  512-byte
 # sectors over a device that has 4096-byte ones cannot work, and is refused.
 test_device_sectors() {
