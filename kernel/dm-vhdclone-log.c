@@ -124,7 +124,8 @@ void vc_set_mode(struct vhdclone *vc, enum vc_mode mode, const char *why)
 	WRITE_ONCE(vc->mode, mode);
 	if (mode == VC_MODE_FAIL) {
 		WRITE_ONCE(vc->gate, VC_GATE_REFUSE);
-		vc->top->keep_pages = true;
+		/* Others may share what is read-only. */
+		vc->top->keep_pages = !vc->read_only;
 	}
 	spin_unlock_irqrestore(&vc->top->lock, flags);
 
