@@ -628,7 +628,9 @@ bool vc_space_grow(struct vhdclone *vc)
 
 	if (nr_mib <= READ_ONCE(space->nr_mib))
 		return false;
-	used = kvcalloc(BITS_TO_LONGS(nr_mib), sizeof(long), GFP_NOIO);
+	/* Who waits for memory may wait for this clone; there is a next time. */
+	used = kvcalloc(BITS_TO_LONGS(nr_mib), sizeof(long),
+			GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	if (!used)
 		return false;
 
