@@ -77,7 +77,7 @@ static int vc_open_not_elsewhere(const struct vc_opening *o, const struct vc_fil
  * The loop device that will be attached shares the descriptor, and with it the lock:
  * it lasts until the clone is closed.
  */
-static int vc_open_lock(const struct vc_opening *o, const struct vc_file *file,
+static int vc_open_lock(const struct vc_opening *o, struct vc_file *file,
 			struct vc_err *err)
 {
 	struct vc_err why;

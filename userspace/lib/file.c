@@ -321,15 +321,22 @@ int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err)
 	return 0;
 }
 
-int vc_file_lock(const struct vc_file *file, struct vc_err *err)
+int vc_file_lock(struct vc_file *file, struct vc_err *err)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st;
 
-	if (!fcntl(file->fd, F_OFD_SETLK, &lock))
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return vc_error(err, EBUSY, file->path, "in use by another program");
 	/* No locks here (some network file systems): the kernel's registry remains. */
+	if (fcntl(file->fd, F_OFD_SETLK, &lock) && (errno == EAGAIN || errno == EACCES))
+		return vc_error(err, EBUSY, file->path, "in use by another program");
+	if (file->is_block)
+		return vc_file_block_setup(file, err);
+	/* Whoever had the lock before may have cut the file, or removed it. */
+	if (fstat(file->fd, &st))
+		return vc_error_sys(err, errno, file->path, "cannot stat");
+	if (!st.st_nlink)
+		return vc_error(err, EBUSY, file->path, "was removed or replaced meanwhile");
+	file->size = st.st_size;
 	return 0;
 }
 
