@@ -4,7 +4,8 @@
  *
  * Two tools that work on one image keep each other out with a lock on the file
  * (vc_file_lock()).  A loop device keeps the descriptor it was given, so the lock on a
- * delta file stays as long as the clone is open.  The kernel keeps others out, too:
+ * delta file stays as long as the clone is open.  What is only read is locked for readers
+ * until the clone is there for others to see.  The kernel keeps others out, too:
  * the target refuses a second writer, and the device's UUID is made from the delta's
  * identity, so that device-mapper refuses a second device for it.
  */
@@ -65,11 +66,11 @@ static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 	return ret;
 }
 
-static int vc_open_not_elsewhere(const struct vc_opening *o, const struct vc_file *file,
+static int vc_open_not_elsewhere(const struct vc_opening *o, struct vc_file *file,
 				 struct vc_err *err)
 {
 	if (o->options->read_only)
-		return vc_active_refuse(file, err);
+		return vc_active_share(file, err);
 	return vc_active_refuse_any(file, err);
 }
 
@@ -158,15 +159,13 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 		ret = vc_error(err, EINVAL, path,
 			       "not a VHDX: make a clone of it with 'vhdclone create %s DELTA'",
 			       path);
+	options.share = true;
 	if (!ret)
 		ret = vc_chain_walk(&o->chain, top, &options, err);
 	if (!ret)
 		ret = vc_table_possible(&o->chain, err);
-	for (i = 1; i < o->chain.nr && !ret; i++) {
-		ret = vc_active_refuse(&o->chain.layer[i]->file, err);
-		if (!ret)
-			ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
-	}
+	for (i = 1; i < o->chain.nr && !ret; i++)
+		ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
 	return ret;
 }
 
@@ -264,6 +263,9 @@ static int vc_open_activate(struct vc_opening *o, struct vc_err *err)
 	ret = vc_dm_create(o->name, uuid, vc_table_sectors(&o->chain), params, read_only,
 			   o->options->probe, &o->opened->path, err);
 	free(params);
+	/* The loop devices of others may outlive this clone, and with them their locks. */
+	for (i = read_only ? 0 : 1; i < o->chain.nr; i++)
+		vc_file_unlock(&o->chain.layer[i]->file);
 	return ret;
 }
 

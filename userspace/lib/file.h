@@ -104,6 +104,13 @@ int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err);
 int vc_file_lock(struct vc_file *file, struct vc_err *err);
 
 /*
+ * The same against those who write, QEMU among them: many may read.  Two descriptors of
+ * one file are in each other's way, in one process, too.
+ */
+int vc_file_share(struct vc_file *file, struct vc_err *err);
+void vc_file_unlock(const struct vc_file *file);
+
+/*
  * Error EBUSY if anybody has the regular file open for writing.  File systems and users
  * that cannot tell (network file systems; not the file's owner) say that nobody has.
  */
