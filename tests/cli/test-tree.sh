@@ -183,6 +183,21 @@ children_of() {
 	json '" ".join(c["path"].rsplit("/", 1)[1] for c in j["children"])'
 }
 
+# Who may read the list may lock it: nobody waits for him, and what is in it counts.
+test_children_list_locked() {
+	local locker
+	parent golden.vhdx
+	mkdir a
+	vc 0 create golden.vhdx a/one.vhdx
+	( flock -x 9 && exec sleep 60 ) 9<.golden.vhdx.vhdclone &
+	locker=$!
+	sleep 0.2
+	timeout 20 "$VHDCLONE" create golden.vhdx two.vhdx >out 2>err || fail "create: $?"
+	same "$(children_of golden.vhdx)" 'one.vhdx two.vhdx'
+	kill $locker
+	vc 0 check two.vhdx
+}
+
 test_children_are_listed_and_found() {
 	parent golden.vhdx
 	mkdir -p a/b
