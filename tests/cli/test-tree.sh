@@ -198,6 +198,24 @@ test_children_list_locked() {
 	vc 0 check two.vhdx
 }
 
+# Whoever owns the directory writes the list: what it names is looked at before it is
+# opened.
+test_children_list_names_devices() {
+	local verb
+	command -v strace >/dev/null || skip "no strace"
+	parent golden.vhdx
+	vc 0 create golden.vhdx d.vhdx
+	ln -s /dev/zero zero.vhdx
+	printf '%s\n' /dev/zero zero.vhdx >>.golden.vhdx.vhdclone
+	for verb in 'children golden.vhdx' 'merge -n d.vhdx' 'scan .'; do
+		# shellcheck disable=SC2086
+		ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -qq -o trace -e trace=open,openat \
+			"$VHDCLONE" $verb >out 2>err || fail "$verb"
+		[ "$verb" = 'scan .' ] || has '/dev/zero.*O_PATH' trace
+		! grep -E 'zero' trace | grep -v O_PATH || fail "$verb: it opened /dev/zero"
+	done
+}
+
 test_children_are_listed_and_found() {
 	parent golden.vhdx
 	mkdir -p a/b
