@@ -91,6 +91,11 @@ test_paths_with_control_characters() {
 	! grep -q "$(printf '\033\|\007')" err || fail 'control characters in the message'
 	vc 4 info --chain --json child.vhdx
 	! grep -q "$(printf '\033\|\007')" err || fail 'control characters in the message'
+	# U+009B is an escape sequence's begin, too, U+00A0 is none.
+	named '.\\a\u009b31m\u00a0b.vhdx'
+	refused 4 'No such file' table child.vhdx
+	! LC_ALL=C grep -q "$(printf '\302\233')" err || fail 'C1 in the message'
+	LC_ALL=C grep -q "a?31m$(printf '\302\240')b" err || fail 'more was replaced'
 }
 
 # spoiled(UTF-16 unit in hex): in the middle of the path
