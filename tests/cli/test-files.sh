@@ -197,6 +197,26 @@ test_files_read_under_lock() {
 	vc 0 merge d.vhdx
 }
 
+# No node of the loop device, however long one waits for it.
+test_files_no_loop_device() {
+	need_root
+	[ -c /dev/loop-control ] || skip "no /dev/loop-control"
+	raw base.img 1M
+	vc 0 create base.img d.vhdx
+	mkdir dev
+	code=0
+	# shellcheck disable=SC2016
+	unshare -m --propagation private sh -c '{ mount -t tmpfs none dev && mkdir dev/shm &&
+		mount --bind /dev/shm dev/shm && mknod dev/null c 1 3 &&
+		mknod dev/loop-control c 10 237 && mount --move dev /dev &&
+		: </dev/loop-control; } || exit 77
+		exec "$@"' sh "$VHDCLONE" open d.vhdx >out 2>err </dev/null || code=$?
+	[ $code != 77 ] || skip "no /dev of one's own"
+	same $code 4 'exit code'
+	has 'cannot attach a loop device: No such file' err
+	vc 0 check d.vhdx
+}
+
 test_files_messages_are_one_line() {
 	raw base.img 1M
 	vc 4 info $'no\nthing\e[31m'
