@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone merge */
-#include <unistd.h>
-
 #include "active.h"
 #include "children.h"
+#include "depend.h"
 #include "merge.h"
 #include "options.h"
 #include "reparent.h"
@@ -196,6 +195,7 @@ static int merge_move_children(struct merge_args *args, struct vc_err *err)
 static int merge_delete(struct merge_args *args, struct vc_err *err)
 {
 	struct vc_chain *chain = &args->chain;
+	struct vc_err ignored;
 	unsigned int i;
 	int ret;
 
@@ -205,9 +205,11 @@ static int merge_delete(struct merge_args *args, struct vc_err *err)
 
 		if (file->is_block)
 			continue;
-		vc_children_remove(&chain->layer[i + 1]->file, file->real, err);
-		if (unlink(file->real))
-			ret = vc_error_sys(err, errno, file->path, "merged, but cannot be removed");
+		ret = vc_remove_file(file, err);
+		if (!ret)
+			vc_children_remove(&chain->layer[i + 1]->file, file->real, &ignored);
+		else
+			vc_error_append(err, "; it was merged all the same");
 	}
 	return ret;
 }
