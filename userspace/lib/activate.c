@@ -329,8 +329,9 @@ out:
 
 /* ---- closing ----------------------------------------------------------------------------- */
 
-int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err)
+int vc_open_delta(dev_t device, bool write, struct vc_image **image, struct vc_err *err)
 {
+	unsigned int flags = VC_IMAGE_UNREAD | (write ? VC_IMAGE_WRITE : 0);
 	struct vc_loop_info info;
 	char *path = NULL;
 	bool same;
@@ -344,7 +345,7 @@ int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err)
 	if (!path)
 		return vc_error(err, ENOENT, NULL, "device %u:%u has no name",
 				major(device), minor(device));
-	ret = vc_image_open(image, path, VC_IMAGE_WRITE | VC_IMAGE_UNREAD, NULL, err);
+	ret = vc_image_open(image, path, flags, NULL, err);
 	if (!ret) {
 		if ((*image)->file.is_block && (*image)->file.rdev == device)
 			same = true;
@@ -385,6 +386,15 @@ static int vc_close_finish(struct vc_image *image, dev_t device, struct vc_close
 			 "loop device %u is still attached", minor(device));
 		return 0;
 	}
+	/* Somebody may have opened it again in the meantime: then it is theirs. */
+	if (image->file.writable)
+		ret = vc_file_lock(&image->file, &why);
+	else
+		ret = vc_file_share(&image->file, &why);
+	if (ret || vc_active_refuse_any(&image->file, &why)) {
+		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+		return 0;
+	}
 	ret = vc_image_reload(image, VC_IMAGE_HEADERS, err);
 	if (ret)
 		return ret;
@@ -394,11 +404,8 @@ static int vc_close_finish(struct vc_image *image, dev_t device, struct vc_close
 		return vc_error(err, EUCLEAN, path,
 				"closed, but changes are still in the log: run 'vhdclone recover %s'",
 				path);
-	/* Somebody may have opened it again in the meantime: then it is theirs. */
-	if (vc_file_lock(&image->file, &why) || vc_active_refuse_any(&image->file, &why)) {
-		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+	if (!image->file.writable)
 		return 0;
-	}
 	ret = vc_image_reload(image, 0, err);
 	if (!ret)
 		ret = vc_image_trim(image, &closed->cut, err);
@@ -416,8 +423,11 @@ static int vc_close_device(const struct vc_dm_device *dev, const struct vc_table
 	int ret;
 
 	if (!table->read_only && table->nr &&
-	    vc_open_delta(device, &image, &why))
+	    vc_open_delta(device, true, &image, &why)) {
 		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+		/* Whether it was left clean can be seen all the same. */
+		vc_open_delta(device, false, &image, &why);
+	}
 
 	vc_device_users(dev->device, users, sizeof(users));
 	/* Somebody known will not let go; others, such as udev, may in a moment. */
