@@ -133,6 +133,7 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 {
 	struct vc_chain_options options = o->options->chain;
 	unsigned int flags = VC_IMAGE_UNREAD;
+	struct vc_err ignored;
 	struct vc_image *top;
 	unsigned int i;
 	int ret;
@@ -164,6 +165,9 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 		ret = vc_chain_walk(&o->chain, top, &options, err);
 	if (!ret)
 		ret = vc_table_possible(&o->chain, err);
+	/* The delta of a suspended clone is open for writing, and not written. */
+	if (!ret && o->options->read_only && !vc_active_refuse_any(&top->file, &ignored))
+		ret = vc_file_no_writers(&top->file, err);
 	for (i = 1; i < o->chain.nr && !ret; i++)
 		ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
 	return ret;
