@@ -39,9 +39,54 @@ u32 vc_layer_sector_size(const struct vc_image *image)
 
 /* ---- is it open already? --------------------------------------------------------- */
 
+/* One device for one delta: device-mapper does not take the same UUID twice. */
+static void vc_open_uuid(const struct vc_opening *o, const struct vc_file *file,
+			 char uuid[VC_DM_UUID_MAX])
+{
+	char text[VC_GUID_TEXT];
+	struct vhdx_guid guid;
+
+	vc_guid_random(&guid);
+	if (o->options->read_only)
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "%s",
+			 vc_guid_format(&guid, text));
+	else if (file->is_block)
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "device-%u-%u",
+			 major(file->rdev), minor(file->rdev));
+	else
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "file-%llx-%llx",
+			 (unsigned long long)file->dev, (unsigned long long)file->ino);
+}
+
+/* A device of this delta that has no table yet: of an open that goes on, or was killed. */
+static bool vc_open_is_empty(const struct vc_opening *o, const struct vc_file *file,
+			     const struct vc_dm_device *dev)
+{
+	char uuid[VC_DM_UUID_MAX];
+
+	vc_open_uuid(o, file, uuid);
+	return !dev->params && !strcmp(dev->uuid, uuid);
+}
+
+/* The delta is locked: whoever made that is gone. */
+static int vc_open_remove_empty(const struct vc_opening *o, const struct vc_file *file,
+				struct vc_err *err)
+{
+	struct vc_dm_device dev;
+	int ret;
+
+	ret = vc_dm_get(o->name, &dev, err);
+	if (ret)
+		return ret == -ENXIO ? 0 : ret;
+	if (vc_open_is_empty(o, file, &dev))
+		ret = vc_dm_remove(o->name, false, err);
+	vc_dm_put(&dev);
+	return ret;
+}
+
 /*
  * The device of this name, if there is one, must be this image, opened in the same
- * way.  Return: 1 if it is there, 0 if the name is free.
+ * way.  Return: 1 if it is there, 0 if the name is free, or will be.
  */
 static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 			struct vc_err *err)
@@ -55,7 +100,9 @@ static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 	if (ret)
 		return ret;
 	ret = 1;
-	if (!vc_active_is_top(&dev, file))
+	if (vc_open_is_empty(o, file, &dev))
+		ret = 0;
+	else if (!vc_active_is_top(&dev, file))
 		ret = vc_error(err, EEXIST, o->name,
 			       "a clone of this name is open, of another image than %s",
 			       file->path);
@@ -148,6 +195,8 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 	ret = vc_open_same(o, &top->file, err);
 	if (!ret && !o->options->read_only)
 		ret = vc_open_lock(o, &top->file, err);
+	if (!ret && !o->options->read_only)
+		ret = vc_open_remove_empty(o, &top->file, err);
 	if (ret)
 		return ret;
 	ret = vc_open_not_elsewhere(o, &top->file, err);
@@ -241,8 +290,6 @@ static int vc_open_activate(struct vc_opening *o, struct vc_err *err)
 	const struct vc_image *top = o->chain.layer[0];
 	bool read_only = o->options->read_only;
 	char uuid[VC_DM_UUID_MAX];
-	char text[VC_GUID_TEXT];
-	struct vhdx_guid guid;
 	unsigned int i;
 	char *params;
 	int ret = 0;
@@ -254,16 +301,7 @@ static int vc_open_activate(struct vc_opening *o, struct vc_err *err)
 	if (ret)
 		return ret;
 
-	vc_guid_random(&guid);
-	if (read_only)
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "%s",
-			 vc_guid_format(&guid, text));
-	else if (top->file.is_block)
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "device-%u-%u",
-			 major(top->file.rdev), minor(top->file.rdev));
-	else
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "file-%llx-%llx",
-			 (unsigned long long)top->file.dev, (unsigned long long)top->file.ino);
+	vc_open_uuid(o, &top->file, uuid);
 	ret = vc_dm_create(o->name, uuid, vc_table_sectors(&o->chain), params, read_only,
 			   o->options->probe, &o->opened->path, err);
 	free(params);
@@ -296,6 +334,7 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	    struct vc_opened *opened, struct vc_err *err)
 {
 	struct vc_opening *o = calloc(1, sizeof(*o));
+	sigset_t signals;
 	unsigned int i;
 	int ret;
 
@@ -317,6 +356,8 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	}
 	if (!ret)
 		ret = vc_open_recover(o, o->chain.layer[0], err);
+	/* A device without a table, or loop devices without a clone, must not stay. */
+	vc_signals_hold(&signals);
 	if (!ret)
 		ret = vc_open_extend(o, err);
 	if (!ret)
@@ -325,6 +366,7 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	vc_open_release_loops(o);
 	if (ret)
 		vc_open_undo(o);
+	vc_signals_release(&signals);
 out:
 	vc_chain_close(&o->chain);
 	free(o);
