@@ -85,6 +85,7 @@ static int vc_refuse(const struct vc_file *file, enum vc_use use, const char *ex
 	struct vc_dm_device *devs;
 	unsigned int nr;
 	unsigned int i;
+	bool suspended = use == VC_USE_SUSPENDED;
 	bool written;
 	int ret;
 
@@ -95,7 +96,7 @@ static int vc_refuse(const struct vc_file *file, enum vc_use use, const char *ex
 		if (!(except && !strcmp(devs[i].name, except)) &&
 		    vc_active_layer(&devs[i], file, &written) >= 0 &&
 		    (use == VC_USE_ANY ||
-		     (written && devs[i].suspended == (use == VC_USE_SUSPENDED))))
+		     (written && devs[i].suspended == suspended)))
 			ret = vc_error(err, EBUSY, file->path,
 				       "in use: it is %s of the open clone %s, close that first",
 				       written ? "the delta" : "a base", devs[i].name);
