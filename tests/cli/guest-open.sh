@@ -270,6 +270,48 @@ test_close_deferred() {
 	nothing_left
 }
 
+# An open that was killed between a device and its table.
+test_open_after_a_killed_one() {
+	files
+	dmsetup create --notable -u "VHDCLONE-$(printf 'file-%x-%x' \
+		"0x$(stat -c %D clone.vhdx)" "$(stat -c %i clone.vhdx)")" clone
+	vc 0 open clone.vhdx
+	same_content /dev/mapper/clone base.raw
+	vc 0 close clone
+	# One of another image stays.
+	dmsetup create --notable -u VHDCLONE-file-0-0 clone
+	refused 5 'of another image' open clone.vhdx
+	dmsetup remove clone
+	nothing_left
+}
+
+# An image that somebody else writes is not opened, not even to be read.
+test_open_read_only_written() {
+	files
+	exec 7<>clone.vhdx
+	refused 5 'open for writing by another program' open -r clone.vhdx
+	exec 7<&-
+	vc 0 open -r clone.vhdx
+	vc 0 open -r clone.vhdx two
+	vc 0 close clone
+	vc 0 close two
+	nothing_left
+}
+
+# What is read is locked until the clone is there, and no longer.
+test_open_lets_go_of_its_bases() {
+	files
+	vc 0 open clone.vhdx
+	/usr/bin/python3 - <<-'END' || fail "the base has a lock"
+		import fcntl, struct
+		fcntl.fcntl(open("base.vhdx", "r+b"), 37,
+			    struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+	END
+	vc 0 close clone
+	vc 0 merge clone.vhdx
+	nothing_left
+}
+
 test_open_clone_is_left_alone() {
 	files
 	raw other.img 1M

@@ -118,6 +118,105 @@ test_files_locked() {
 	has 'a.vhdx: in use by another program' err
 }
 
+# locked(file, read|write, first byte, bytes, argument...): the tool, while another
+# program has that lock; its exit code is in "code"
+locked() {
+	code=0
+	/usr/bin/python3 - "$VHDCLONE" "$@" >out 2>err <<-'END' || code=$?
+		import fcntl, struct, subprocess, sys
+		tool, path, how, start, length = sys.argv[1:6]
+		f = open(path, "r+b" if how == "write" else "rb")
+		kind = fcntl.F_WRLCK if how == "write" else fcntl.F_RDLCK
+		fcntl.fcntl(f, 37, struct.pack("hhqqi4x", kind, 0, int(start), int(length), 0))
+		sys.exit(subprocess.call([tool] + sys.argv[6:]))
+	END
+}
+
+# What another tool changes is not read, and what is read is not changed.
+test_files_read_under_lock() {
+	local code layer copy
+	base_of() {
+		image "$1" '{"type": "dynamic", "size": "8M", "block_size": "2M",
+			"blocks": {"0-3": {"state": 6, "fill": {"tag": "b"}}}}'
+	}
+	base_of base.vhdx
+	vc 0 create base.vhdx mid.vhdx
+	vc 0 create mid.vhdx d.vhdx
+	cp base.vhdx other.vhdx
+	for layer in base mid; do
+		while read -r line; do
+			# shellcheck disable=SC2086
+			unchanged locked $layer.vhdx write 0 0 $line
+			[ "$code" = 5 ] || [ "$line $code" = 'compare d.vhdx other.vhdx 2' ] ||
+				fail "$layer is written: $line: exit code $code"
+			has "$layer.vhdx: is being written by another program" err
+		done <<-END
+			copy $layer.vhdx new
+			copy --chain d.vhdx .
+			convert --type dynamic d.vhdx new
+			convert --type raw $layer.vhdx new
+			compare d.vhdx other.vhdx
+			flatten --to new d.vhdx
+			flatten d.vhdx
+			merge --to new --base base.vhdx d.vhdx
+			merge d.vhdx
+			create $layer.vhdx new
+			create --full $layer.vhdx new
+			compact --dedup-parent d.vhdx
+			resize d.vhdx -4M
+			reparent --compare mid.vhdx $layer.vhdx
+		END
+	done
+	# Readers are not in each other's way, but in that of writers.
+	locked base.vhdx read 0 1 convert --type raw d.vhdx raw
+	same "$code" 0
+	locked base.vhdx read 0 1 compact base.vhdx
+	same "$code" 5
+	# QEMU: one that reads, one that writes.
+	locked base.vhdx read 100 1 compare d.vhdx raw
+	same "$code" 0
+	locked base.vhdx read 101 1 compare d.vhdx raw
+	same "$code" 2
+	has 'base.vhdx: is being written' err
+	# On a file system that cannot be written, and without the right to.
+	chmod 444 base.vhdx
+	vc 0 convert --type raw --force d.vhdx raw
+	chmod 644 base.vhdx
+	# In earnest: base and copy would have one identity, and different content.
+	dd if=/dev/urandom of=new.img bs=1M count=8 status=none
+	vc 0 convert --type dynamic new.img base.vhdx --force
+	vc 0 create --force base.vhdx d.vhdx
+	"$VHDCLONE" copy --rate 4M base.vhdx copy.vhdx 2>copy.err &
+	copy=$!
+	sleep 0.5
+	vc 5 merge d.vhdx
+	has 'base.vhdx: in use by another program' err
+	vc 0 convert --type raw d.vhdx again
+	wait $copy || fail "$(cat copy.err)"
+	vc 0 compare base.vhdx copy.vhdx
+	vc 0 merge d.vhdx
+}
+
+# No node of the loop device, however long one waits for it.
+test_files_no_loop_device() {
+	need_root
+	[ -c /dev/loop-control ] || skip "no /dev/loop-control"
+	raw base.img 1M
+	vc 0 create base.img d.vhdx
+	mkdir dev
+	code=0
+	# shellcheck disable=SC2016
+	unshare -m --propagation private sh -c '{ mount -t tmpfs none dev && mkdir dev/shm &&
+		mount --bind /dev/shm dev/shm && mknod dev/null c 1 3 &&
+		mknod dev/loop-control c 10 237 && mount --move dev /dev &&
+		: </dev/loop-control; } || exit 77
+		exec "$@"' sh "$VHDCLONE" open d.vhdx >out 2>err </dev/null || code=$?
+	[ $code != 77 ] || skip "no /dev of one's own"
+	same $code 4 'exit code'
+	has 'cannot attach a loop device: No such file' err
+	vc 0 check d.vhdx
+}
+
 test_files_messages_are_one_line() {
 	raw base.img 1M
 	vc 4 info $'no\nthing\e[31m'

@@ -169,6 +169,33 @@ test_merge_delete() {
 	has '3.vhdx'
 }
 
+# Only what was merged is removed, for good, and not what has its name now.
+test_merge_delete_replaced() {
+	local n code=0
+	command -v strace >/dev/null || skip "no strace"
+	make -s -C "$TOP/tests/inject" 2>/dev/null || skip "no liburing"
+	three
+	mkdir good
+	cp [012].vhdx good
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -qq -y -o trace -e trace=unlink,fsync \
+		"$VHDCLONE" merge 2.vhdx --base 0.vhdx --delete >out 2>err || fail "merge"
+	same "$(grep -E -A1 'unlink.*[12]\.vhdx' trace | grep -c "fsync(.*<$PWD>)")" 2
+	cp good/* .
+	export ASAN_OPTIONS=exitcode=99:detect_leaks=0:verify_asan_link_order=0
+	LD_PRELOAD=$TOP/build/inject/inject.so INJECT=run@1000000 INJECT_STATE=state \
+		"$VHDCLONE" merge 2.vhdx --base 0.vhdx --delete >out 2>err || fail "merge"
+	n=$(od -An -t u8 -N 8 state)
+	cp good/* .
+	echo precious >other
+	LD_PRELOAD=$TOP/build/inject/inject.so INJECT_STATE=count INJECT=run@$((n * 4 / 5)) \
+		INJECT_RUN='mv other 1.vhdx' \
+		"$VHDCLONE" merge 2.vhdx --base 0.vhdx --delete >out 2>err || code=$?
+	same $code 5 'exit code'
+	has '1.vhdx: somebody has replaced it meanwhile; it was merged' err
+	same "$(cat 1.vhdx)" precious
+	reads_as raw 0.vhdx
+}
+
 test_merge_refused() {
 	three
 	refused 1 'need one DELTA' merge

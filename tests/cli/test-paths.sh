@@ -91,6 +91,11 @@ test_paths_with_control_characters() {
 	! grep -q "$(printf '\033\|\007')" err || fail 'control characters in the message'
 	vc 4 info --chain --json child.vhdx
 	! grep -q "$(printf '\033\|\007')" err || fail 'control characters in the message'
+	# U+009B is an escape sequence's begin, too, U+00A0 is none.
+	named '.\\a\u009b31m\u00a0b.vhdx'
+	refused 4 'No such file' table child.vhdx
+	! LC_ALL=C grep -q "$(printf '\302\233')" err || fail 'C1 in the message'
+	LC_ALL=C grep -q "a?31m$(printf '\302\240')b" err || fail 'more was replaced'
 }
 
 # spoiled(UTF-16 unit in hex): in the middle of the path
@@ -211,4 +216,44 @@ test_paths_cut_while_read() {
 			fail "read $n: exit code $code"
 	done
 	[ $n -gt 5 ] || fail "only $n reads"
+}
+
+# Whoever had it before may have cut it, or put another in its place.
+test_paths_changed_before_lock() {
+	local n code replaced=
+	command -v strace >/dev/null || skip "no strace"
+	make -s -C "$TOP/tests/inject" 2>/dev/null || skip "no liburing"
+	image good.vhdx '{"type": "dynamic", "size": "32M", "block_size": "2M",
+		"blocks": {"0-7": 6}}'
+	truncate -s +16M good.vhdx
+	export ASAN_OPTIONS=exitcode=99:verify_asan_link_order=0:detect_leaks=0
+	for ((n = 1; n < 40; n++)); do
+		rm -f hit
+		cp good.vhdx a.vhdx
+		# What it leaves when it is killed in the end must be the new length's.
+		strace -qq -o /dev/null -e trace=pwrite64 \
+			-e inject=pwrite64:signal=KILL:when=4 \
+			-E LD_PRELOAD="$TOP/build/inject/inject.so" -E INJECT="run@$n" \
+			-E INJECT_RUN="'$VHDCLONE' compact a.vhdx; : >hit" \
+			"$VHDCLONE" resize a.vhdx +32M >out 2>err || :
+		[ -e hit ] || break
+		vc 0 recover a.vhdx
+		vc 0 check a.vhdx
+	done
+	[ $n -gt 5 ] || fail "only $n places"
+	for ((n = 1; n < 40; n++)); do
+		rm -f hit
+		cp good.vhdx a.vhdx
+		cp good.vhdx other
+		code=0
+		LD_PRELOAD=$TOP/build/inject/inject.so INJECT="run@$n" \
+			INJECT_RUN='mv other a.vhdx; : >hit' \
+			"$VHDCLONE" resize a.vhdx +32M >out 2>err || code=$?
+		[ -e hit ] || break
+		[ $code != 0 ] || continue
+		same $code 5
+		has 'a.vhdx: was removed or replaced' err
+		replaced=y
+	done
+	[ "$replaced" ] || fail "it changed what has no name"
 }

@@ -183,6 +183,39 @@ children_of() {
 	json '" ".join(c["path"].rsplit("/", 1)[1] for c in j["children"])'
 }
 
+# Who may read the list may lock it: nobody waits for him, and what is in it counts.
+test_children_list_locked() {
+	local locker
+	parent golden.vhdx
+	mkdir a
+	vc 0 create golden.vhdx a/one.vhdx
+	( flock -x 9 && exec sleep 60 ) 9<.golden.vhdx.vhdclone &
+	locker=$!
+	sleep 0.2
+	timeout 20 "$VHDCLONE" create golden.vhdx two.vhdx >out 2>err || fail "create: $?"
+	same "$(children_of golden.vhdx)" 'one.vhdx two.vhdx'
+	kill $locker
+	vc 0 check two.vhdx
+}
+
+# Whoever owns the directory writes the list: what it names is looked at before it is
+# opened.
+test_children_list_names_devices() {
+	local verb
+	command -v strace >/dev/null || skip "no strace"
+	parent golden.vhdx
+	vc 0 create golden.vhdx d.vhdx
+	ln -s /dev/zero zero.vhdx
+	printf '%s\n' /dev/zero zero.vhdx >>.golden.vhdx.vhdclone
+	for verb in 'children golden.vhdx' 'merge -n d.vhdx' 'scan .'; do
+		# shellcheck disable=SC2086
+		ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 strace -qq -o trace -e trace=open,openat \
+			"$VHDCLONE" $verb >out 2>err || fail "$verb"
+		[ "$verb" = 'scan .' ] || has '/dev/zero.*O_PATH' trace
+		! grep -E 'zero' trace | grep -v O_PATH || fail "$verb: it opened /dev/zero"
+	done
+}
+
 test_children_are_listed_and_found() {
 	parent golden.vhdx
 	mkdir -p a/b

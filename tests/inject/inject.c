@@ -6,7 +6,7 @@
  *	INJECT=MODE[:BYTES]@N[+]
  *	INJECT_STATE=FILE	of 512 bytes, shared by all processes: struct state
  *	INJECT_LOG=FILE		what was written, for powercut.py
- *	INJECT_RUN=COMMAND	with the mode "run", which counts reads, too
+ *	INJECT_RUN=COMMAND	with the mode "run", which counts reads and locks, too
  *
  * Only what goes through the C library's entry points is seen: not stores to mapped
  * files, not stdio, not raw system calls.
@@ -332,7 +332,20 @@ static void record_copied(int fd, uint64_t offset, uint64_t len)
 	}
 }
 
-/* ---- reads: only for "run" ---------------------------------------------------- */
+/* ---- reads and locks: only for "run" ------------------------------------------ */
+
+int fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (mode == RUN && cmd == F_OFD_SETLK && matters(fd))
+		decide("fcntl", NULL, fd, 0, 0);
+	return REAL(fcntl)(fd, cmd, arg);
+}
 
 ssize_t pread(int fd, void *buf, size_t n, off_t offset)
 {
@@ -1022,6 +1035,7 @@ int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe 
 
 #define ALIAS(name) __attribute((alias(#name)))
 
+int fcntl64(int fd, int cmd, ...) ALIAS(fcntl);
 ssize_t pread64(int fd, void *buf, size_t n, off64_t offset) ALIAS(pread);
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset) ALIAS(pwrite);
 ssize_t pwritev64(int fd, const struct iovec *iov, int nr, off64_t at) ALIAS(pwritev);

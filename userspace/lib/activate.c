@@ -4,7 +4,8 @@
  *
  * Two tools that work on one image keep each other out with a lock on the file
  * (vc_file_lock()).  A loop device keeps the descriptor it was given, so the lock on a
- * delta file stays as long as the clone is open.  The kernel keeps others out, too:
+ * delta file stays as long as the clone is open.  What is only read is locked for readers
+ * until the clone is there for others to see.  The kernel keeps others out, too:
  * the target refuses a second writer, and the device's UUID is made from the delta's
  * identity, so that device-mapper refuses a second device for it.
  */
@@ -38,9 +39,54 @@ u32 vc_layer_sector_size(const struct vc_image *image)
 
 /* ---- is it open already? --------------------------------------------------------- */
 
+/* One device for one delta: device-mapper does not take the same UUID twice. */
+static void vc_open_uuid(const struct vc_opening *o, const struct vc_file *file,
+			 char uuid[VC_DM_UUID_MAX])
+{
+	char text[VC_GUID_TEXT];
+	struct vhdx_guid guid;
+
+	vc_guid_random(&guid);
+	if (o->options->read_only)
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "%s",
+			 vc_guid_format(&guid, text));
+	else if (file->is_block)
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "device-%u-%u",
+			 major(file->rdev), minor(file->rdev));
+	else
+		snprintf(uuid, VC_DM_UUID_MAX, VHDCLONE_UUID_PREFIX "file-%llx-%llx",
+			 (unsigned long long)file->dev, (unsigned long long)file->ino);
+}
+
+/* A device of this delta that has no table yet: of an open that goes on, or was killed. */
+static bool vc_open_is_empty(const struct vc_opening *o, const struct vc_file *file,
+			     const struct vc_dm_device *dev)
+{
+	char uuid[VC_DM_UUID_MAX];
+
+	vc_open_uuid(o, file, uuid);
+	return !dev->params && !strcmp(dev->uuid, uuid);
+}
+
+/* The delta is locked: whoever made that is gone. */
+static int vc_open_remove_empty(const struct vc_opening *o, const struct vc_file *file,
+				struct vc_err *err)
+{
+	struct vc_dm_device dev;
+	int ret;
+
+	ret = vc_dm_get(o->name, &dev, err);
+	if (ret)
+		return ret == -ENXIO ? 0 : ret;
+	if (vc_open_is_empty(o, file, &dev))
+		ret = vc_dm_remove(o->name, false, err);
+	vc_dm_put(&dev);
+	return ret;
+}
+
 /*
  * The device of this name, if there is one, must be this image, opened in the same
- * way.  Return: 1 if it is there, 0 if the name is free.
+ * way.  Return: 1 if it is there, 0 if the name is free, or will be.
  */
 static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 			struct vc_err *err)
@@ -54,7 +100,9 @@ static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 	if (ret)
 		return ret;
 	ret = 1;
-	if (!vc_active_is_top(&dev, file))
+	if (vc_open_is_empty(o, file, &dev))
+		ret = 0;
+	else if (!vc_active_is_top(&dev, file))
 		ret = vc_error(err, EEXIST, o->name,
 			       "a clone of this name is open, of another image than %s",
 			       file->path);
@@ -65,11 +113,11 @@ static int vc_open_same(const struct vc_opening *o, const struct vc_file *file,
 	return ret;
 }
 
-static int vc_open_not_elsewhere(const struct vc_opening *o, const struct vc_file *file,
+static int vc_open_not_elsewhere(const struct vc_opening *o, struct vc_file *file,
 				 struct vc_err *err)
 {
 	if (o->options->read_only)
-		return vc_active_refuse(file, err);
+		return vc_active_share(file, err);
 	return vc_active_refuse_any(file, err);
 }
 
@@ -77,7 +125,7 @@ static int vc_open_not_elsewhere(const struct vc_opening *o, const struct vc_fil
  * The loop device that will be attached shares the descriptor, and with it the lock:
  * it lasts until the clone is closed.
  */
-static int vc_open_lock(const struct vc_opening *o, const struct vc_file *file,
+static int vc_open_lock(const struct vc_opening *o, struct vc_file *file,
 			struct vc_err *err)
 {
 	struct vc_err why;
@@ -132,6 +180,7 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 {
 	struct vc_chain_options options = o->options->chain;
 	unsigned int flags = VC_IMAGE_UNREAD;
+	struct vc_err ignored;
 	struct vc_image *top;
 	unsigned int i;
 	int ret;
@@ -146,6 +195,8 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 	ret = vc_open_same(o, &top->file, err);
 	if (!ret && !o->options->read_only)
 		ret = vc_open_lock(o, &top->file, err);
+	if (!ret && !o->options->read_only)
+		ret = vc_open_remove_empty(o, &top->file, err);
 	if (ret)
 		return ret;
 	ret = vc_open_not_elsewhere(o, &top->file, err);
@@ -158,15 +209,16 @@ static int vc_open_chain(struct vc_opening *o, const char *path, struct vc_err *
 		ret = vc_error(err, EINVAL, path,
 			       "not a VHDX: make a clone of it with 'vhdclone create %s DELTA'",
 			       path);
+	options.share = true;
 	if (!ret)
 		ret = vc_chain_walk(&o->chain, top, &options, err);
 	if (!ret)
 		ret = vc_table_possible(&o->chain, err);
-	for (i = 1; i < o->chain.nr && !ret; i++) {
-		ret = vc_active_refuse(&o->chain.layer[i]->file, err);
-		if (!ret)
-			ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
-	}
+	/* The delta of a suspended clone is open for writing, and not written. */
+	if (!ret && o->options->read_only && !vc_active_refuse_any(&top->file, &ignored))
+		ret = vc_file_no_writers(&top->file, err);
+	for (i = 1; i < o->chain.nr && !ret; i++)
+		ret = vc_file_no_writers(&o->chain.layer[i]->file, err);
 	return ret;
 }
 
@@ -238,8 +290,6 @@ static int vc_open_activate(struct vc_opening *o, struct vc_err *err)
 	const struct vc_image *top = o->chain.layer[0];
 	bool read_only = o->options->read_only;
 	char uuid[VC_DM_UUID_MAX];
-	char text[VC_GUID_TEXT];
-	struct vhdx_guid guid;
 	unsigned int i;
 	char *params;
 	int ret = 0;
@@ -251,19 +301,13 @@ static int vc_open_activate(struct vc_opening *o, struct vc_err *err)
 	if (ret)
 		return ret;
 
-	vc_guid_random(&guid);
-	if (read_only)
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "%s",
-			 vc_guid_format(&guid, text));
-	else if (top->file.is_block)
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "device-%u-%u",
-			 major(top->file.rdev), minor(top->file.rdev));
-	else
-		snprintf(uuid, sizeof(uuid), VHDCLONE_UUID_PREFIX "file-%llx-%llx",
-			 (unsigned long long)top->file.dev, (unsigned long long)top->file.ino);
+	vc_open_uuid(o, &top->file, uuid);
 	ret = vc_dm_create(o->name, uuid, vc_table_sectors(&o->chain), params, read_only,
 			   o->options->probe, &o->opened->path, err);
 	free(params);
+	/* The loop devices of others may outlive this clone, and with them their locks. */
+	for (i = read_only ? 0 : 1; i < o->chain.nr; i++)
+		vc_file_unlock(&o->chain.layer[i]->file);
 	return ret;
 }
 
@@ -290,6 +334,7 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	    struct vc_opened *opened, struct vc_err *err)
 {
 	struct vc_opening *o = calloc(1, sizeof(*o));
+	sigset_t signals;
 	unsigned int i;
 	int ret;
 
@@ -311,6 +356,8 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	}
 	if (!ret)
 		ret = vc_open_recover(o, o->chain.layer[0], err);
+	/* A device without a table, or loop devices without a clone, must not stay. */
+	vc_signals_hold(&signals);
 	if (!ret)
 		ret = vc_open_extend(o, err);
 	if (!ret)
@@ -319,6 +366,7 @@ int vc_open(const char *path, const char *name, const struct vc_open_options *op
 	vc_open_release_loops(o);
 	if (ret)
 		vc_open_undo(o);
+	vc_signals_release(&signals);
 out:
 	vc_chain_close(&o->chain);
 	free(o);
@@ -327,8 +375,9 @@ out:
 
 /* ---- closing ----------------------------------------------------------------------------- */
 
-int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err)
+int vc_open_delta(dev_t device, bool write, struct vc_image **image, struct vc_err *err)
 {
+	unsigned int flags = VC_IMAGE_UNREAD | (write ? VC_IMAGE_WRITE : 0);
 	struct vc_loop_info info;
 	char *path = NULL;
 	bool same;
@@ -342,7 +391,7 @@ int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err)
 	if (!path)
 		return vc_error(err, ENOENT, NULL, "device %u:%u has no name",
 				major(device), minor(device));
-	ret = vc_image_open(image, path, VC_IMAGE_WRITE | VC_IMAGE_UNREAD, NULL, err);
+	ret = vc_image_open(image, path, flags, NULL, err);
 	if (!ret) {
 		if ((*image)->file.is_block && (*image)->file.rdev == device)
 			same = true;
@@ -383,6 +432,15 @@ static int vc_close_finish(struct vc_image *image, dev_t device, struct vc_close
 			 "loop device %u is still attached", minor(device));
 		return 0;
 	}
+	/* Somebody may have opened it again in the meantime: then it is theirs. */
+	if (image->file.writable)
+		ret = vc_file_lock(&image->file, &why);
+	else
+		ret = vc_file_share(&image->file, &why);
+	if (ret || vc_active_refuse_any(&image->file, &why)) {
+		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+		return 0;
+	}
 	ret = vc_image_reload(image, VC_IMAGE_HEADERS, err);
 	if (ret)
 		return ret;
@@ -392,11 +450,8 @@ static int vc_close_finish(struct vc_image *image, dev_t device, struct vc_close
 		return vc_error(err, EUCLEAN, path,
 				"closed, but changes are still in the log: run 'vhdclone recover %s'",
 				path);
-	/* Somebody may have opened it again in the meantime: then it is theirs. */
-	if (vc_file_lock(&image->file, &why) || vc_active_refuse_any(&image->file, &why)) {
-		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+	if (!image->file.writable)
 		return 0;
-	}
 	ret = vc_image_reload(image, 0, err);
 	if (!ret)
 		ret = vc_image_trim(image, &closed->cut, err);
@@ -414,8 +469,11 @@ static int vc_close_device(const struct vc_dm_device *dev, const struct vc_table
 	int ret;
 
 	if (!table->read_only && table->nr &&
-	    vc_open_delta(device, &image, &why))
+	    vc_open_delta(device, true, &image, &why)) {
 		snprintf(closed->uncut, sizeof(closed->uncut), "%s", why.msg);
+		/* Whether it was left clean can be seen all the same. */
+		vc_open_delta(device, false, &image, &why);
+	}
 
 	vc_device_users(dev->device, users, sizeof(users));
 	/* Somebody known will not let go; others, such as udev, may in a moment. */

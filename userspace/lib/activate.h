@@ -62,13 +62,14 @@ int vc_close(const char *name, bool deferred, struct vc_closed *closed,
 	     struct vc_err *err);
 
 /**
- * vc_open_delta() - open for writing what is behind a clone's written layer
+ * vc_open_delta() - open what is behind a clone's written layer
  * @device: of the layer
+ * @write: for writing
  * @image: result: VC_IMAGE_UNREAD
  *
  * While the device is there: afterwards nothing would say any more which file it was.
  */
-int vc_open_delta(dev_t device, struct vc_image **image, struct vc_err *err);
+int vc_open_delta(dev_t device, bool write, struct vc_image **image, struct vc_err *err);
 
 /* The error EBUSY that says who uses a clone. */
 int vc_busy(const struct vc_dm_device *dev, struct vc_err *err);

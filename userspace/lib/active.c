@@ -72,15 +72,20 @@ bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file
 	return !vc_active_layer(dev, file, &written);
 }
 
-/*
- * @any: any layer of any clone but @except, else only one that is being written.
- */
-static int vc_refuse(const struct vc_file *file, bool any, const char *except,
+enum vc_use {
+	VC_USE_WRITTEN,			/* as the delta of a clone that is not suspended */
+	VC_USE_SUSPENDED,		/* of one that is */
+	VC_USE_ANY,
+};
+
+/* @except: a clone that does not count */
+static int vc_refuse(const struct vc_file *file, enum vc_use use, const char *except,
 		     struct vc_err *err)
 {
 	struct vc_dm_device *devs;
 	unsigned int nr;
 	unsigned int i;
+	bool suspended = use == VC_USE_SUSPENDED;
 	bool written;
 	int ret;
 
@@ -90,7 +95,8 @@ static int vc_refuse(const struct vc_file *file, bool any, const char *except,
 	for (i = 0; i < nr && !ret; i++)
 		if (!(except && !strcmp(devs[i].name, except)) &&
 		    vc_active_layer(&devs[i], file, &written) >= 0 &&
-		    (any || (written && !devs[i].suspended)))
+		    (use == VC_USE_ANY ||
+		     (written && devs[i].suspended == suspended)))
 			ret = vc_error(err, EBUSY, file->path,
 				       "in use: it is %s of the open clone %s, close that first",
 				       written ? "the delta" : "a base", devs[i].name);
@@ -100,18 +106,34 @@ static int vc_refuse(const struct vc_file *file, bool any, const char *except,
 
 int vc_active_refuse(const struct vc_file *file, struct vc_err *err)
 {
-	return vc_refuse(file, false, NULL, err);
+	return vc_refuse(file, VC_USE_WRITTEN, NULL, err);
 }
 
 int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err)
 {
-	return vc_refuse(file, true, NULL, err);
+	return vc_refuse(file, VC_USE_ANY, NULL, err);
 }
 
 int vc_active_refuse_others(const struct vc_file *file, const char *name,
 			    struct vc_err *err)
 {
-	return vc_refuse(file, true, name, err);
+	return vc_refuse(file, VC_USE_ANY, name, err);
+}
+
+int vc_active_share(struct vc_file *file, struct vc_err *err)
+{
+	struct vc_err ignored;
+	struct vc_err why;
+	int shared = vc_file_share(file, &why);
+	int ret = vc_active_refuse(file, err);
+
+	if (ret || !shared)
+		return ret;
+	/* Locked, but not written. */
+	if (vc_refuse(file, VC_USE_SUSPENDED, NULL, &ignored) == -EBUSY)
+		return 0;
+	*err = why;
+	return shared;
 }
 
 int vc_active_name(const struct vc_file *file, char **name, struct vc_err *err)

@@ -17,7 +17,17 @@ bool vc_active_is_top(const struct vc_dm_device *dev, const struct vc_file *file
  */
 int vc_active_refuse(const struct vc_file *file, struct vc_err *err);
 
-/* The same if it is any layer of an open clone, suspended or not. */
+/**
+ * vc_active_share() - before what an image holds is read: nobody shall change it
+ * @file: just opened; read again what was read before
+ * @err: filled in on error; EBUSY: somebody writes it
+ *
+ * Locked for readers (vc_file_share()) until it is closed.  The delta of a suspended
+ * clone is not: it has the clone's lock.
+ */
+int vc_active_share(struct vc_file *file, struct vc_err *err);
+
+/* As vc_active_refuse() if it is any layer of an open clone, suspended or not. */
 int vc_active_refuse_any(const struct vc_file *file, struct vc_err *err);
 
 /* Is the device this one, or a loop device over this file or a part of it? */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "active.h"
 #include "chain.h"
 #include "guid.h"
 #include "vhd.h"
@@ -274,6 +275,26 @@ char *vc_chain_hint(const struct vc_image *child)
 	return path;
 }
 
+static int vc_layer_open(struct vc_image **image, const char *path, unsigned int flags,
+			 const struct vc_fence *fence, bool share, struct vc_err *err)
+{
+	int ret;
+
+	if (!share)
+		return vc_image_open(image, path, flags, fence, err);
+	ret = vc_image_open(image, path, flags | VC_IMAGE_UNREAD, fence, err);
+	if (ret)
+		return ret;
+	ret = vc_active_share(&(*image)->file, err);
+	if (!ret)
+		ret = vc_image_reload(*image, flags, err);
+	if (ret) {
+		vc_image_close(*image);
+		*image = NULL;
+	}
+	return ret;
+}
+
 struct vc_search {
 	const struct vc_image *child;
 	const struct vc_chain_options *options;
@@ -304,7 +325,8 @@ static struct vc_image *vc_search_try(struct vc_search *search, const char *dir,
 		search->ret = vc_error_nomem(err);
 		return NULL;
 	}
-	ret = vc_image_open(&parent, joined ? joined : path, search->flags, fence, &try_err);
+	ret = vc_layer_open(&parent, joined ? joined : path, search->flags, fence,
+			    search->options->share, &try_err);
 	free(joined);
 	if (!ret)
 		ret = vc_chain_check_parent(search->child, parent, &try_err);
@@ -390,7 +412,7 @@ int vc_chain_find_parent(const struct vc_image *child,
 	}
 	search.flags = options->base_flags | (raw ? VC_IMAGE_RAW : 0);
 	if (named) {
-		ret = vc_image_open(result, named, search.flags, NULL, err);
+		ret = vc_layer_open(result, named, search.flags, NULL, options->share, err);
 		return ret ? ret : vc_chain_check_parent(child, *result, err);
 	}
 	hint = vc_chain_hint(child);
@@ -516,7 +538,7 @@ int vc_chain_open(struct vc_chain *chain, const char *path,
 	int ret;
 
 	chain->nr = 0;
-	ret = vc_image_open(&top, path, options->image_flags, NULL, err);
+	ret = vc_layer_open(&top, path, options->image_flags, NULL, options->share, err);
 	return ret ? ret : vc_chain_walk(chain, top, options, err);
 }
 

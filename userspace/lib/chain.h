@@ -35,6 +35,7 @@ struct vc_chain {
  * @nr_bases: so many
  * @roots: directories in which parents may be
  * @nr_roots: so many
+ * @share: what the layers hold will be read: see vc_active_share()
  */
 struct vc_chain_options {
 	unsigned int image_flags;
@@ -43,6 +44,7 @@ struct vc_chain_options {
 	unsigned int nr_bases;
 	const char **roots;
 	unsigned int nr_roots;
+	bool share;
 };
 
 /**

@@ -50,9 +50,9 @@ int vc_change_open(struct vc_image **result, const char *path, struct vc_err *er
 			    VC_IMAGE_UNREAD | VC_IMAGE_WRITE | VC_IMAGE_EXCLUSIVE, NULL, err);
 	if (ret)
 		return ret;
-	ret = vc_active_refuse_any(&image->file, err);
+	ret = vc_file_lock(&image->file, err);
 	if (!ret)
-		ret = vc_file_lock(&image->file, err);
+		ret = vc_active_refuse_any(&image->file, err);
 	if (!ret)
 		ret = vc_image_reload(image, 0, err);
 	if (!ret && image->format != VC_FORMAT_VHDX)

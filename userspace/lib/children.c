@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "active.h"
@@ -15,6 +16,7 @@
 #define VC_LIST_HEAD	"vhdclone children 1\n"
 #define VC_LIST_SUFFIX	".vhdclone"
 #define VC_LIST_MAX	(64 * VHDX_MIB)
+#define VC_LIST_WAIT_MS	1000U
 #define VC_LIST_TIDY	512		/* so many lines more, and the dead ones go */
 
 /* ---- the list: its lines ----------------------------------------------------- */
@@ -129,14 +131,32 @@ static bool vc_list_is_current(const struct vc_list *list)
 	       here.st_dev == named.st_dev && here.st_ino == named.st_ino;
 }
 
+/* Whoever can read the list can lock it, for as long as he likes. */
+static bool vc_list_wait(int fd, int how)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	unsigned int ms;
+
+	for (ms = 0; flock(fd, how | LOCK_NB) && errno == EWOULDBLOCK; ms += 10) {
+		if (ms >= VC_LIST_WAIT_MS)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
 static int vc_list_lock(struct vc_list *list, int flags, struct vc_err *err)
 {
+	bool write = flags & O_RDWR;
+
 	for (;;) {
 		list->fd = open(list->path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
 		if (list->fd < 0)
 			return vc_error_sys(err, errno, list->path, "cannot open");
-		if (flock(list->fd, flags & O_RDWR ? LOCK_EX : LOCK_SH) ||
-		    vc_list_is_current(list))
+		/* To read it all the same is better than to know of no child. */
+		if (!vc_list_wait(list->fd, write ? LOCK_EX : LOCK_SH) && write)
+			return vc_error(err, EBUSY, list->path, "locked by another program");
+		if (vc_list_is_current(list))
 			return 0;
 		close(list->fd);
 	}

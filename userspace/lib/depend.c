@@ -82,25 +82,31 @@ static void vc_remove_from_list(struct vc_image *image)
 	vc_chain_close(&chain);
 }
 
-/* Still the file that was looked at? */
-static int vc_remove_name(const struct vc_image *image, struct vc_err *err)
+int vc_remove_file(const struct vc_file *file, struct vc_err *err)
 {
-	const char *path = image->file.path;
+	char *directory;
 	struct stat st;
+	int ret;
 
-	if (lstat(path, &st))
-		return vc_error_sys(err, errno, path, "cannot remove");
-	if (st.st_dev != image->file.dev || st.st_ino != image->file.ino)
-		return vc_error(err, EBUSY, path, "somebody has replaced it meanwhile");
-	if (unlink(path))
-		return vc_error_sys(err, errno, path, "cannot remove");
-	return 0;
+	if (lstat(file->real, &st))
+		return vc_error_sys(err, errno, file->path, "cannot remove");
+	/* Still the file that was looked at? */
+	if (st.st_dev != file->dev || st.st_ino != file->ino)
+		return vc_error(err, EBUSY, file->path, "somebody has replaced it meanwhile");
+	directory = vc_dirname(file->real);
+	if (!directory)
+		return vc_error_nomem(err);
+	if (unlink(file->real))
+		ret = vc_error_sys(err, errno, file->path, "cannot remove");
+	else
+		ret = vc_sync_directory(directory, err);
+	free(directory);
+	return ret;
 }
 
 int vc_remove(const char *path, u64 *freed, struct vc_err *err)
 {
 	struct vc_image *image;
-	char *directory;
 	struct stat st;
 	int ret;
 
@@ -114,16 +120,13 @@ int vc_remove(const char *path, u64 *freed, struct vc_err *err)
 	if (!ret && fstat(image->file.fd, &st))
 		ret = vc_error_sys(err, errno, path, "cannot stat");
 	if (!ret)
-		ret = vc_remove_name(image, err);
+		ret = vc_remove_file(&image->file, err);
 	if (ret) {
 		vc_image_close(image);
 		return ret;
 	}
 	if (st.st_nlink == 1)
 		*freed = (u64)st.st_blocks * 512;
-	directory = vc_dirname(image->file.real);
 	vc_remove_from_list(image);
-	ret = directory ? vc_sync_directory(directory, err) : vc_error_nomem(err);
-	free(directory);
-	return ret;
+	return 0;
 }

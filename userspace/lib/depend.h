@@ -12,6 +12,11 @@
  */
 int vc_refuse_children(const struct vc_image *image, struct vc_err *err);
 
+/*
+ * Remove the name of an open file, if it is still this file's, and flush the directory.
+ */
+int vc_remove_file(const struct vc_file *file, struct vc_err *err);
+
 /**
  * vc_remove() - remove a delta's file, and nothing else
  * @path: of the file itself, not a link to it

@@ -321,16 +321,64 @@ int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err)
 	return 0;
 }
 
-int vc_file_lock(const struct vc_file *file, struct vc_err *err)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+/*
+ * QEMU locks bytes of an image from 100 on: who writes has the one, who cannot do with
+ * a writer has the other.  Neither of them shall meet readers, as whole locks would.
+ */
+#define VC_LOCK_QEMU_WRITES	101
+#define VC_LOCK_QEMU_NO_WRITER	201
 
-	if (!fcntl(file->fd, F_OFD_SETLK, &lock))
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return vc_error(err, EBUSY, file->path, "in use by another program");
+/* @length 0: to the end */
+static bool vc_locked(const struct vc_file *file, int type, off_t start, off_t length)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = start,
+			      .l_len = length };
+
 	/* No locks here (some network file systems): the kernel's registry remains. */
+	return !fcntl(file->fd, F_OFD_SETLK, &lock) || (errno != EAGAIN && errno != EACCES);
+}
+
+static bool vc_qemu_writes(const struct vc_file *file)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET,
+			      .l_start = VC_LOCK_QEMU_WRITES, .l_len = 1 };
+
+	return !fcntl(file->fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK;
+}
+
+/* Whoever had a lock before may have cut the file, or removed it. */
+static int vc_file_after_lock(struct vc_file *file, struct vc_err *err)
+{
+	struct stat st;
+
+	if (file->is_block)
+		return vc_file_block_setup(file, err);
+	if (fstat(file->fd, &st))
+		return vc_error_sys(err, errno, file->path, "cannot stat");
+	file->size = st.st_size;
+	if (file->writable && !st.st_nlink)
+		return vc_error(err, EBUSY, file->path, "was removed or replaced meanwhile");
 	return 0;
+}
+
+int vc_file_lock(struct vc_file *file, struct vc_err *err)
+{
+	if (!vc_locked(file, F_WRLCK, 0, 0))
+		return vc_error(err, EBUSY, file->path, "in use by another program");
+	return vc_file_after_lock(file, err);
+}
+
+int vc_file_share(struct vc_file *file, struct vc_err *err)
+{
+	if (!vc_locked(file, F_RDLCK, 0, 1) ||
+	    !vc_locked(file, F_RDLCK, VC_LOCK_QEMU_NO_WRITER, 1) || vc_qemu_writes(file))
+		return vc_error(err, EBUSY, file->path, "is being written by another program");
+	return vc_file_after_lock(file, err);
+}
+
+void vc_file_unlock(const struct vc_file *file)
+{
+	vc_locked(file, F_UNLCK, 0, 0);
 }
 
 int vc_file_no_writers(const struct vc_file *file, struct vc_err *err)

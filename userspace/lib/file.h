@@ -15,7 +15,7 @@
  * struct vc_file - an open file or block device
  * @path: as it was given
  * @real: where that led to, symbolic links and ".." resolved
- * @size: bytes, when it was opened or last resized
+ * @size: bytes, when it was opened, locked or last resized
  * @dev: st_dev of a regular file, for vc_file_same()
  * @rdev: the device number of a block device, else 0
  * @sector_size: logical sector size of a block device, else 0
@@ -98,9 +98,17 @@ int vc_file_resize(struct vc_file *file, u64 size, struct vc_err *err);
 
 /*
  * Keep other tools out as long as the descriptor is open: a lock on the whole
- * file, which also meets the byte locks that QEMU takes.
+ * file, which also meets the byte locks that QEMU takes.  What was read before may be
+ * out of date; @file->size is not.  Error EBUSY also if the file has no name any more.
  */
-int vc_file_lock(const struct vc_file *file, struct vc_err *err);
+int vc_file_lock(struct vc_file *file, struct vc_err *err);
+
+/*
+ * The same against those who write, QEMU among them: many may read.  Two descriptors of
+ * one file are in each other's way, in one process, too.
+ */
+int vc_file_share(struct vc_file *file, struct vc_err *err);
+void vc_file_unlock(const struct vc_file *file);
 
 /*
  * Error EBUSY if anybody has the regular file open for writing.  File systems and users

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* One image: see image.h. */
+#define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -221,16 +223,12 @@ static int vc_image_load(struct vc_image *image, unsigned int flags, struct vc_e
 	return ret;
 }
 
-static int vc_peek(int fd, enum vc_format *format, struct stat *st)
+static int vc_peek(int fd, enum vc_format *format)
 {
 	u8 buf[8];
 	off_t end;
 	ssize_t n;
 
-	if (fstat(fd, st))
-		return -errno;
-	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
-		return -EINVAL;
 	n = pread(fd, buf, sizeof(buf), 0);
 	if (n < 0)
 		return -errno;
@@ -254,13 +252,26 @@ static int vc_peek(int fd, enum vc_format *format, struct stat *st)
 
 int vc_image_peek(const char *path, enum vc_format *format, struct stat *st)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int ret;
+	int path_fd = open(path, O_PATH | O_CLOEXEC);
+	char proc[64];
+	int ret = 0;
+	int fd = -1;
 
-	if (fd < 0)
+	if (path_fd < 0)
 		return -errno;
-	ret = vc_peek(fd, format, st);
-	close(fd);
+	/* To open a device can be to do something, whatever is done with it then. */
+	if (fstat(path_fd, st))
+		ret = -errno;
+	else if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		ret = -EINVAL;
+	if (!ret) {
+		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
+		fd = open(proc, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		ret = fd < 0 ? -errno : vc_peek(fd, format);
+	}
+	if (fd >= 0)
+		close(fd);
+	close(path_fd);
 	return ret;
 }
 

@@ -76,7 +76,7 @@ void vc_image_close(struct vc_image *image);
  * @format: result; VC_FORMAT_RAW if there is no signature
  * @st: result: what is there
  *
- * Never hangs, and reads a sector or two only.
+ * Never hangs, reads a sector or two only, and opens nothing but files and block devices.
  * Return: 0 or a negative errno, without a message; -EINVAL if it is neither a file nor
  * a block device.
  */

@@ -94,7 +94,8 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 	int control;
 	int number;
 	int tries;
-	int ret = -EBUSY;
+	bool again = true;
+	int ret = 0;
 
 	loop->fd = -1;
 	control = open(VC_LOOP_CONTROL, O_RDWR | O_CLOEXEC);
@@ -102,7 +103,7 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 		return vc_error_sys(err, errno, VC_LOOP_CONTROL, "cannot open");
 
 	/* Another process may take the free one before we do. */
-	for (tries = 0; tries < VC_LOOP_TRIES && ret == -EBUSY; tries++) {
+	for (tries = 0; tries < VC_LOOP_TRIES && again; tries++) {
 		number = ioctl(control, LOOP_CTL_GET_FREE);
 		if (number < 0) {
 			ret = -errno;
@@ -112,7 +113,6 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 		/* The node is made by devtmpfs or udev, perhaps not yet. */
 		if (ret == -ENOENT || ret == -ENXIO) {
 			vc_sleep_ms(10);
-			ret = -EBUSY;
 			continue;
 		}
 		if (ret)
@@ -122,7 +122,8 @@ int vc_loop_attach(struct vc_loop *loop, const struct vc_file *file, bool direct
 		if (ret)
 			vc_loop_close(loop);
 		/* Or udev has it open for a moment. */
-		if (ret == -EBUSY)
+		again = ret == -EBUSY;
+		if (again)
 			vc_sleep_ms(tries);
 	}
 	close(control);

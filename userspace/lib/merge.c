@@ -5,12 +5,16 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "active.h"
 #include "guid.h"
 #include "log.h"
 #include "merge.h"
 #include "resize.h"
 
-/* Open it once more: for writing, and for nobody else. */
+/*
+ * Open it once more: for writing, and for nobody else.  Between the lock for readers and
+ * this one it may change.
+ */
 static int vc_open_locked(const struct vc_image *old, struct vc_image **result,
 			  struct vc_err *err)
 {
@@ -23,8 +27,11 @@ static int vc_open_locked(const struct vc_image *old, struct vc_image **result,
 		return ret;
 	if (!vc_file_same(&image->file, &old->file))
 		ret = vc_error(err, EBUSY, old->file.path, "another file has its name now");
+	vc_file_unlock(&old->file);
 	if (!ret)
 		ret = vc_file_lock(&image->file, err);
+	if (!ret)
+		ret = vc_active_refuse_any(&image->file, err);
 	if (ret)
 		vc_image_close(image);
 	else
@@ -492,8 +499,8 @@ int vc_merge(struct vc_chain *chain, unsigned int base, struct vc_progress *prog
 		if (!i || layer[i] != layer[i - 1])
 			ret = vc_chain_writable(chain, layer[i], err);
 	/* With all locked: is it still what it was? */
-	if (!ret)
-		ret = vc_chain_check_parent(chain->layer[base - 1], chain->layer[base], err);
+	for (i = 0; i < base && !ret; i++)
+		ret = vc_chain_check_parent(chain->layer[i], chain->layer[i + 1], err);
 	if (!ret)
 		ret = vc_plan(chain, base, plan, err);
 	if (!ret && plan->needed > plan->found)

@@ -176,7 +176,7 @@ static int vc_reset_device(const struct vc_dm_device *dev, const struct vc_table
 		return vc_error(err, EROFS, dev->name, "is open read-only");
 	if (dev->open_count)
 		return vc_busy(dev, err);
-	ret = vc_open_delta(table->layer[0].device, &image, err);
+	ret = vc_open_delta(table->layer[0].device, true, &image, err);
 	if (ret)
 		return ret;
 	ret = vc_active_refuse_others(&image->file, dev->name, err);

@@ -23,7 +23,7 @@ static int compact_run(struct options *options, bool dedup, struct vc_compacted 
 	if (ret)
 		return ret;
 	/* The base is asked for nothing but what is the same in it. */
-	options->chain.base_flags = VC_IMAGE_REPLAY;
+	options_read_data(options);
 	if (dedup)
 		ret = vc_chain_walk(&chain, chain.layer[0], &options->chain, err);
 	if (!ret) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone compare */
-#include "active.h"
 #include "disk.h"
 #include "options.h"
 
@@ -51,8 +50,6 @@ static int side_open(struct compare_side *side, const struct vc_chain_options *o
 	int ret;
 
 	ret = vc_chain_open(&side->chain, side->path, options, err);
-	if (!ret)
-		ret = vc_active_refuse(&side->chain.layer[0]->file, err);
 	if (!ret)
 		ret = vc_disk_open(&side->disk, &side->chain, 0, side->chain.nr, err);
 	if (ret)
@@ -226,7 +223,7 @@ int cmd_compare(struct options *options)
 	int code;
 	int opt;
 
-	options_replay(options);
+	options_read_data(options);
 	while ((opt = options_next(options, compare_options)) != -1) {
 		if (opt == OPT_STRICT)
 			strict = true;

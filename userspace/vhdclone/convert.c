@@ -54,13 +54,9 @@ int source_check(const struct vc_chain *chain, unsigned int flags, struct vc_err
 {
 	const struct vc_image *top = chain->layer[0];
 	const char *foreign;
-	unsigned int i;
-	int ret = 0;
 
-	for (i = 0; i < chain->nr && !ret; i++)
-		ret = vc_active_refuse(&chain->layer[i]->file, err);
-	if (ret || top->format != VC_FORMAT_RAW || flags & VC_IMAGE_RAW)
-		return ret;
+	if (top->format != VC_FORMAT_RAW || flags & VC_IMAGE_RAW)
+		return 0;
 	foreign = vc_image_foreign(top);
 	if (foreign)
 		return vc_error(err, EINVAL, top->file.path,
@@ -99,6 +95,8 @@ static int convert_hand_over(struct convert_args *args, const char *path, struct
 	ret = vc_chain_open(&parent, path, &options, err);
 	if (!ret)
 		ret = vc_chain_writable(&args->delta, 0, err);
+	if (!ret)
+		ret = vc_chain_check_parent(args->delta.layer[0], args->delta.layer[1], err);
 	if (!ret)
 		ret = vc_reparent(args->delta.layer[0], parent.layer[0], err);
 	vc_chain_close(&parent);
@@ -154,7 +152,7 @@ int cmd_convert(struct options *options)
 	if (ret)
 		return ret;
 	out = options->argv[1];
-	options_replay(options);
+	options_read_data(options);
 	options->chain.image_flags |= args.image_flags;
 	options->convert.nr_layers = 1;
 	ret = vc_chain_open(&chain, options->argv[0], &options->chain, &err);

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <sys/stat.h>
 
-#include "active.h"
 #include "children.h"
 #include "filecopy.h"
 #include "log.h"
@@ -162,19 +161,15 @@ static int copy_check(struct copy_args *args, struct vc_err *err)
 {
 	struct stat st;
 	unsigned int i;
-	int ret = 0;
 
 	args->directory = !stat(args->destination, &st) && S_ISDIR(st.st_mode);
 	if (args->whole_chain && !args->directory)
 		return vc_error(err, ENOTDIR, args->destination,
 				"a chain is copied into a directory, and this is none");
-	for (i = 0; i < args->chain.nr && !ret; i++) {
-		if (!i || args->whole_chain) {
-			ret = vc_active_refuse(&args->chain.layer[i]->file, err);
+	for (i = 0; i < args->chain.nr; i++)
+		if (!i || args->whole_chain)
 			args->options->progress.progress.total += args->chain.layer[i]->file.size;
-		}
-	}
-	return ret;
+	return 0;
 }
 
 int cmd_copy(struct options *options)
@@ -185,7 +180,7 @@ int cmd_copy(struct options *options)
 	int opt;
 	int ret;
 
-	options_replay(options);
+	options_read_data(options);
 	while ((opt = options_next(options, copy_options)) != -1) {
 		if (opt == OPT_CHAIN)
 			args.whole_chain = true;

@@ -401,23 +401,15 @@ static int create_all(const struct create_args *args, char **names, unsigned int
 static int create_clones(struct create_args *args, const char *base, char **names,
 			 unsigned int nr, struct vc_created *created, struct vc_err *err)
 {
+	struct vc_chain_options options = args->options->chain;
 	struct vc_chain chain = { };
-	unsigned int flags = 0;
-	struct vc_image *image;
 	int ret;
 
 	if (!strcmp(args->base_format, "raw"))
-		flags = VC_IMAGE_RAW;
-	ret = vc_image_open(&image, base, VC_IMAGE_UNREAD, NULL, err);
-	if (ret)
-		return ret;
-	chain.layer[chain.nr++] = image;
+		options.image_flags = VC_IMAGE_RAW;
 	/* What is written now is another thing the next moment. */
-	ret = vc_active_refuse(&image->file, err);
-	if (!ret)
-		ret = vc_image_reload(image, flags, err);
-	if (!ret)
-		ret = vc_chain_walk(&chain, image, &args->options->chain, err);
+	options.share = true;
+	ret = vc_chain_open(&chain, base, &options, err);
 	if (!ret)
 		ret = create_check_base(&chain, args, err);
 	if (!ret && chain.nr >= CREATE_DEEP)

@@ -39,13 +39,8 @@ static int flatten_run(struct flatten_args *args, struct vc_err *err)
 	struct options *options = args->options;
 	struct vc_image *top = args->chain.layer[0];
 	struct vc_converted converted = { };
-	unsigned int i;
-	int ret = 0;
+	int ret;
 
-	for (i = 1; i < args->chain.nr && !ret; i++)
-		ret = vc_active_refuse(&args->chain.layer[i]->file, err);
-	if (ret)
-		return report_error(err);
 	if (!args->to) {
 		ret = flatten_in_place(args, &converted.bytes, err);
 		top = args->chain.layer[0];
@@ -54,13 +49,9 @@ static int flatten_run(struct flatten_args *args, struct vc_err *err)
 	} else {
 		if (!options->typed)
 			options->convert.type = VC_CONVERT_DYNAMIC;
-		ret = vc_active_refuse(&top->file, err);
-		if (!ret) {
-			progress_start(&options->progress, "flatten");
-			ret = vc_convert(&args->chain, args->to, &options->convert, &converted,
-					 err);
-			progress_end(&options->progress);
-		}
+		progress_start(&options->progress, "flatten");
+		ret = vc_convert(&args->chain, args->to, &options->convert, &converted, err);
+		progress_end(&options->progress);
 	}
 	if (ret)
 		return report_error(err);
@@ -86,7 +77,7 @@ int cmd_flatten(struct options *options)
 	struct vc_err err;
 	int ret;
 
-	options_replay(options);
+	options_read_data(options);
 	while (options_next(options, flatten_options) != -1)
 		args.to = optarg;
 	if (!options_arguments(options, 1, 1, "need one DELTA"))

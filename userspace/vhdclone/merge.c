@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vhdclone merge */
-#include <unistd.h>
-
 #include "active.h"
 #include "children.h"
+#include "depend.h"
 #include "merge.h"
 #include "options.h"
 #include "reparent.h"
@@ -196,6 +195,7 @@ static int merge_move_children(struct merge_args *args, struct vc_err *err)
 static int merge_delete(struct merge_args *args, struct vc_err *err)
 {
 	struct vc_chain *chain = &args->chain;
+	struct vc_err ignored;
 	unsigned int i;
 	int ret;
 
@@ -205,9 +205,11 @@ static int merge_delete(struct merge_args *args, struct vc_err *err)
 
 		if (file->is_block)
 			continue;
-		vc_children_remove(&chain->layer[i + 1]->file, file->real, err);
-		if (unlink(file->real))
-			ret = vc_error_sys(err, errno, file->path, "merged, but cannot be removed");
+		ret = vc_remove_file(file, err);
+		if (!ret)
+			vc_children_remove(&chain->layer[i + 1]->file, file->real, &ignored);
+		else
+			vc_error_append(err, "; it was merged all the same");
 	}
 	return ret;
 }
@@ -269,8 +271,7 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 	struct vc_merge_plan plan = { };
 	struct vc_converted converted;
 	struct vc_disk *disk = NULL;
-	unsigned int i;
-	int ret = 0;
+	int ret;
 
 	if (!options->typed && base->format == VC_FORMAT_VHD)
 		options->convert.type = base->meta.leave_allocated ? VC_CONVERT_VHD_FIXED :
@@ -281,9 +282,7 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 				     base->meta.leave_allocated ? VC_CONVERT_FIXED :
 				     VC_CONVERT_DYNAMIC;
 	options->convert.nr_layers = args->base + 1;
-	for (i = 0; i < args->chain.nr && !ret; i++)
-		ret = vc_active_refuse(&args->chain.layer[i]->file, err);
-	if (!ret && args->dry_run) {
+	if (args->dry_run) {
 		struct vc_copy copy = { .chain = &args->chain };
 
 		ret = vc_disk_open(&disk, &args->chain, 0, args->chain.nr, err);
@@ -294,11 +293,9 @@ static int merge_to(struct merge_args *args, struct vc_err *err)
 		plan.needed = plan.bytes;
 		return ret ? report_error(err) : merge_report(args, &plan);
 	}
-	if (!ret) {
-		progress_start(&options->progress, "merge");
-		ret = vc_convert(&args->chain, args->to, &options->convert, &converted, err);
-		progress_end(&options->progress);
-	}
+	progress_start(&options->progress, "merge");
+	ret = vc_convert(&args->chain, args->to, &options->convert, &converted, err);
+	progress_end(&options->progress);
 	if (ret)
 		return report_error(err);
 	return options->json ? converted_report(&args->chain, args->to, options->convert.type,
@@ -311,7 +308,7 @@ int cmd_merge(struct options *options)
 	struct vc_err err;
 	int ret;
 
-	options_replay(options);
+	options_read_data(options);
 	merge_parse(&args);
 	if (options_arguments(options, 1, 1, "need one DELTA"))
 		ret = merge_check_usage(&args);

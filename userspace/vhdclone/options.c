@@ -288,6 +288,12 @@ void options_replay(struct options *options)
 	options->chain.base_flags = VC_IMAGE_REPLAY;
 }
 
+void options_read_data(struct options *options)
+{
+	options_replay(options);
+	options->chain.share = true;
+}
+
 void options_init(struct options *options, const struct command *cmd, int argc, char **argv)
 {
 	memset(options, 0, sizeof(*options));

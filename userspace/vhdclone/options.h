@@ -92,6 +92,9 @@ void options_wrong(struct options *options, const char *fmt, ...) __printf(2, 3)
 /* An image is read as if its log had been replayed, and so are those below. */
 void options_replay(struct options *options);
 
+/* And nobody shall change what they hold. */
+void options_read_data(struct options *options);
+
 /* Values: options_wrong() if they are none. */
 u64 options_size(struct options *options, const char *option, const char *value);
 u64 options_block_size(struct options *options, const char *value);

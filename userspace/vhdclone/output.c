@@ -4,10 +4,24 @@
 
 #include "vhdclone.h"
 
+/* How many bytes at @text are one control character, C1 in UTF-8 among them. */
+static unsigned int control_length(const char *text)
+{
+	const unsigned char *c = (const unsigned char *)text;
+
+	if (c[0] < 0x20 || c[0] == 0x7f)
+		return 1;
+	return c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0 ? 2 : 0;
+}
+
 void print_clean(FILE *out, const char *text)
 {
-	for (; *text; text++)
-		putc((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text, out);
+	unsigned int n;
+
+	for (; *text; text += n ? n : 1) {
+		n = control_length(text);
+		putc(n ? '?' : *text, out);
+	}
 }
 
 int report_error(const struct vc_err *err)

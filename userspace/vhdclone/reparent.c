@@ -63,8 +63,6 @@ static int reparent_open(struct reparent_args *args, const char *delta, const ch
 	options.nr_bases = 0;
 	options.image_flags = VC_IMAGE_REPLAY | args->base_flags;
 	ret = vc_chain_open(&args->base, base, &options, err);
-	if (!ret)
-		ret = vc_active_refuse(&args->base.layer[0]->file, err);
 	if (!ret && args->base_flags != VC_IMAGE_RAW)
 		ret = source_check(&args->base, 0, err);
 	return ret;
@@ -122,7 +120,6 @@ static int reparent_compare(struct reparent_args *args, struct vc_err *err)
 	u64 at;
 	int ret;
 
-	args->options->chain.base_flags = VC_IMAGE_REPLAY;
 	ret = vc_chain_walk(&args->child, child, &args->options->chain, err);
 	if (!ret)
 		ret = vc_disk_open(&old, &args->child, 1, args->child.nr - 1, err);
@@ -158,6 +155,9 @@ static int reparent_run(struct reparent_args *args, struct vc_err *err)
 		vc_error_append(err, ": see --compare and --unsafe");
 	if (!ret)
 		ret = vc_chain_writable(&args->child, 0, err);
+	/* What was compared is its parent still? */
+	if (!ret && args->compare)
+		ret = vc_chain_check_parent(args->child.layer[0], args->child.layer[1], err);
 	if (!ret)
 		ret = vc_reparent(args->child.layer[0], args->base.layer[0], err);
 	return ret;
@@ -185,7 +185,7 @@ int cmd_reparent(struct options *options)
 		return options->code;
 	if (args.unsafe && args.compare)
 		return usage_error(options->cmd, "not both --unsafe and --compare");
-	options->chain.base_flags = VC_IMAGE_REPLAY;
+	options_read_data(options);
 	ret = reparent_open(&args, options->argv[0], options->argv[1], &err);
 	if (!ret)
 		ret = reparent_run(&args, &err);

@@ -56,7 +56,7 @@ static int resize_run(struct resize_args *args, struct vc_resized *resized,
 		vc_image_close(image);
 		return ret;
 	}
-	args->options->chain.base_flags = VC_IMAGE_REPLAY;
+	options_read_data(args->options);
 	ret = vc_chain_walk(&chain, image, &args->options->chain, err);
 	/* It is over in a moment: then nothing is left half way. */
 	vc_signals_hold(&signals);
