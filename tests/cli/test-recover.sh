@@ -116,44 +116,67 @@ test_recover_evil_targets() {
 	local target
 	for target in 0 65536 131072 1048576 1052672 600000000000000; do
 		image a.vhdx "{$dirty, \"dirty\": {\"per_entry\": 1}}"
-		/usr/bin/python3 - "$TOP/tests/lib" a.vhdx $target <<-'END'
-			import sys
-			sys.path.insert(0, sys.argv[1])
-			import vhdx
-			image = vhdx.Image(sys.argv[2], strict=False)
-			h = image.header
-			out = vhdx.Store(sys.argv[2], writable=True)
-			size = image.store.size
-			out.write(h["log_offset"], vhdx.log_entry(
-			    h["log_guid"], 1 << 62, 0,
-			    [(int(sys.argv[3]) // 4096 * 4096, bytes(4096))],
-			    ff=size, lf=size))
-			out.close()
-		END
+		log_entry a.vhdx "pages=[($target // 4096 * 4096, bytes(4096))], ff=size, lf=size"
 		unchanged refused 4 'would write' recover a.vhdx
 		vc 2 check a.vhdx
 	done
+	# Behind the end that the log itself tells of.
+	for target in 'pages=[(size, bytes(4096))]' 'zeros=[(size - M, 2 * M)]' \
+		'zeros=[(M * 8 * M, 64 * M)]'; do
+		image a.vhdx "{$dirty, \"dirty\": {\"per_entry\": 1}}"
+		log_entry a.vhdx "$target, ff=size, lf=size"
+		unchanged refused 4 'would write .* behind the end of the file' recover a.vhdx
+		vc 2 check a.vhdx
+		refused 4 'would write' info a.vhdx
+	done
+}
+
+# What is zeros costs no space, however much of it there is.
+test_recover_zeros_stay_holes() {
+	local before
+	image a.vhdx "{$dirty, \"dirty\": {}}"
+	truncate -s 100M a.vhdx
+	log_entry a.vhdx 'zeros=[(60 * M, 200 * M), (62 * M, 4096), (60 * M, 200 * M)],
+		pages=[(80 * M, b"page" * 1024), (bat, bytes(4096))], ff=size, lf=300 * M'
+	printf x | dd of=a.vhdx bs=1 seek=$((70 << 20)) conv=notrunc status=none
+	before=$(stat -c %b a.vhdx)
+	vc 0 recover --json a.vhdx
+	same "$(json 'j["zero-bytes"], j["file-grown-by"]')" "($((400 << 20 | 4096)), 209715200)"
+	[ $(($(stat -c %b a.vhdx) - before)) -lt 64 ] || fail "zeros were allocated"
+	same "$(tail -c +$(((60 << 20) + 1)) a.vhdx | tr -d '\0' | head -c 9)" pagepagep
+	"$VHDX" check --clean --quiet a.vhdx
+}
+
+# A length that no file here can have is refused before anything is written.
+test_recover_too_long() {
+	image a.vhdx "{$dirty, \"dirty\": {}}"
+	log_entry a.vhdx 'zeros=[(size, M)], ff=size, lf=1 << 49'
+	(
+		ulimit -f $((1 << 20))
+		trap '' XFSZ
+		unchanged refused 7 'cannot set the length' recover a.vhdx
+	)
+}
+
+# All of a range is looked at, not its start alone.
+test_recover_zeros_on_blocks() {
+	image a.vhdx '{"type": "dynamic", "size": "2M", "block_size": "1M", "gap": 1,
+		"default": 6, "dirty": {}}'
+	"$VHDX" info a.vhdx
+	log_entry a.vhdx 'pages=[(bat, image.store.read(bat, 4096))],
+		zeros=[(size - 4 * M, M)], ff=size, lf=size'
+	vc 0 check a.vhdx
+	log_entry a.vhdx 'pages=[(bat, image.store.read(bat, 4096))],
+		zeros=[(size - 4 * M, M + 4096)], ff=size, lf=size'
+	vc 2 check a.vhdx
+	has 'the log would write 1052672 bytes on a block'
 }
 
 test_recover_extends() {
 	image a.vhdx "{$dirty, \"dirty\": {\"per_entry\": 9}}"
-	/usr/bin/python3 - "$TOP/tests/lib" a.vhdx <<-'END'
-		import sys
-		sys.path.insert(0, sys.argv[1])
-		import vhdx
-		image = vhdx.Image(sys.argv[2], strict=False)
-		h = image.header
-		out = vhdx.Store(sys.argv[2], writable=True)
-		size = image.store.size
-		bat = image.regions["bat"][0]
-		out.write(h["log_offset"], vhdx.log_entry(
-		    h["log_guid"], 1 << 62, 0,
-		    [(bat, image.store.read(bat, 4096)), (size + 4096, b"new!" * 1024)],
-		    zeros=[(size, 4096)], ff=size, lf=size + (3 << 20)))
-		out.close()
-		print(size)
-	END
 	size=$(stat -c %s a.vhdx)
+	log_entry a.vhdx 'pages=[(bat, image.store.read(bat, 4096)),
+		(size + 4096, b"new!" * 1024)], zeros=[(size, 4096)], ff=size, lf=size + 3 * M'
 	vc 0 recover --json a.vhdx
 	same "$(json 'j["entries"], j["pages"], j["zero-bytes"], j["file-grown-by"]')" \
 		"(1, 2, 4096, 3145728)"

@@ -143,6 +143,7 @@ static bool replays_to(const struct vc_image *image, const struct oracle_ring *r
 	struct oracle_entry entry = { .length = 0 };
 	struct oracle_change change;
 	u64 sequence = report->first_sequence;
+	u64 end = image->file.size;
 	u64 nr_entries = 0;
 	u64 nr_pages = 0;
 	u64 zeros = 0;
@@ -153,13 +154,18 @@ static bool replays_to(const struct vc_image *image, const struct oracle_ring *r
 	u32 i;
 
 	memset(written, 0, nr_sums * sizeof(written[0]));
+	/* Nothing is behind the end that was there, or that an entry tells of (2.3.1.1). */
+	if (end < head->last_size)
+		end = head->last_size;
 	do {
 		if (!oracle_entry(ring, pos, &entry) || entry.sequence != sequence++ ||
 		    memcmp(entry.guid, head->guid, 16))
 			return false;
+		if (end < entry.last_size)
+			end = entry.last_size;
 		for (i = 0, sector = 0; i < entry.nr_descriptors; i++) {
 			oracle_change(ring, &entry, i, &sector, &change);
-			if (!write_wanted(&change, image->size))
+			if (!write_wanted(&change, end < image->size ? end : image->size))
 				return false;
 		}
 		nr_entries++;

@@ -8,7 +8,9 @@
  * its last entry names is one of its entries.  The acceptable sequence with the
  * highest last number is active, and is replayed from that tail on.
  */
+#define _GNU_SOURCE
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "guid.h"
 #include "log.h"
@@ -167,24 +169,38 @@ static int vc_ring_search(struct vc_ring *ring, struct vc_err *err)
 /* ---- from the ring to the overlay ---------------------------------------------- */
 
 /*
+ * So far may an entry write: to the end of the file that it was made for, or that is
+ * there.  Was the file cut since, a later entry tells of less than this one.
+ */
+static u64 vc_replay_limit(const struct vc_image *image,
+			   const struct vhdx_log_entry_info *info, u64 size)
+{
+	u64 most = (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT;
+
+	if (image->file.is_block)
+		return image->file.size;
+	if (size < info->last_file_offset)
+		size = info->last_file_offset;
+	return size < most ? size : most;
+}
+
+/*
  * The log may change all metadata but the headers, and not itself.  Everything else
  * would be a file made to harm.
  */
-static int vc_replay_target(const struct vc_image *image, u64 offset, u64 length, u32 pos,
-			    struct vc_err *err)
+static int vc_replay_target(const struct vc_image *image, u64 offset, u64 length, u64 limit,
+			    u32 pos, struct vc_err *err)
 {
 	const struct vhdx_header_info *h = &image->header;
-	u64 limit = (u64)VHDX_MAX_FILE_MIB << VHDX_MIB_SHIFT;
 	const char *what = NULL;
 
-	if (image->file.is_block)
-		limit = image->file.size;
 	if (offset < VHDX_REGION_TABLE1_OFFSET)
 		what = "on the headers";
 	else if (offset < h->log_offset + h->log_length && h->log_offset < offset + length)
 		what = "on the log itself";
 	else if (offset > limit || length > limit - offset)
-		what = image->file.is_block ? "behind the end of the device" : "out of range";
+		what = image->file.is_block ? "behind the end of the device" :
+					      "behind the end of the file";
 	if (!what)
 		return 0;
 	return vc_error(err, EINVAL, image->file.path,
@@ -199,6 +215,7 @@ static int vc_replay_entry(const struct vc_image *image, struct vc_overlay *over
 	const struct vhdx_log_zero_descriptor *zero;
 	const struct vhdx_log_data_descriptor *desc;
 	const u8 *sector = entry + vhdx_log_entry_bytes(info->descriptor_count, 0);
+	u64 limit = vc_replay_limit(image, info, overlay->report.new_size);
 	u64 offset;
 	u64 length;
 	u8 *page;
@@ -214,7 +231,7 @@ static int vc_replay_entry(const struct vc_image *image, struct vc_overlay *over
 		length = data ? VHDX_PAGE_SIZE : le64_to_cpu(zero->zero_length);
 		if (!length)
 			continue;
-		ret = vc_replay_target(image, offset, length, pos, err);
+		ret = vc_replay_target(image, offset, length, limit, pos, err);
 		if (ret)
 			return ret;
 		page = NULL;
@@ -344,6 +361,35 @@ int vc_log_replay_memory(struct vc_image *image, struct vc_err *err)
 
 /* ---- recovery ------------------------------------------------------------------ */
 
+/*
+ * Holes are zeros already, and stay holes: an image may name more of them than there is
+ * space.
+ */
+static int vc_replay_zero(const struct vc_file *file, u64 offset, u64 length,
+			  struct vc_err *err)
+{
+	u64 end = offset + length;
+	off_t data, hole;
+	int ret = 0;
+
+	for (; offset < end && !ret; offset = hole) {
+		data = lseek(file->fd, offset, SEEK_DATA);
+		if (data < 0 && errno == ENXIO)
+			break;
+		hole = data < 0 ? -1 : lseek(file->fd, data, SEEK_HOLE);
+		/* A device, or a file system, that cannot tell: */
+		if (hole < 0) {
+			data = offset;
+			hole = end;
+		}
+		if ((u64)hole > end)
+			hole = end;
+		if (data < hole)
+			ret = vc_file_zero(file, data, hole - data, err);
+	}
+	return ret;
+}
+
 static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *overlay,
 			    struct vc_err *err)
 {
@@ -351,21 +397,29 @@ static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *ove
 	int ret = 0;
 	u64 i;
 
-	if (overlay->report.new_size > image->file.size)
-		ret = vc_file_resize(&image->file, overlay->report.new_size, err);
 	for (i = 0; !ret && i < overlay->nr_ops; i++) {
 		op = &overlay->ops[i];
 		if (op->data)
 			ret = vc_file_write(&image->file, "metadata", op->offset, op->data,
 					    op->length, err);
 		else
-			ret = vc_file_zero(&image->file, op->offset, op->length, err);
+			ret = vc_replay_zero(&image->file, op->offset, op->length, err);
 	}
 	if (!ret)
 		ret = vc_file_sync(&image->file, err);
 	return ret;
 }
 
+/*
+ * The order: until the last step the header names the log, which is not touched, so
+ * whoever is stopped at any point can begin anew.
+ *
+ *  1. The length.  It changes nothing that is there, and is what the file system refuses,
+ *     if it does: then nothing was written.
+ *  2. A header with a new FileWriteGuid, flushed: from here on the file counts as modified.
+ *  3. All changes in place, flushed.
+ *  4. Both headers without the log, each flushed.
+ */
 int vc_log_recover(struct vc_image *image, struct vc_log_report *report,
 		   struct vc_err *err)
 {
@@ -388,9 +442,11 @@ int vc_log_recover(struct vc_image *image, struct vc_log_report *report,
 		goto out;
 	*report = overlay->report;
 
-	/* Headers first: from here on the file counts as modified. */
+	if (report->new_size > image->file.size)
+		ret = vc_file_resize(&image->file, report->new_size, err);
 	vc_guid_random(&image->header.file_write_guid);
-	ret = vc_header_update(image, err);
+	if (!ret)
+		ret = vc_header_update(image, err);
 	if (!ret)
 		ret = vc_overlay_write(image, overlay, err);
 	if (!ret) {
