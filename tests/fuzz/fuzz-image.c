@@ -222,8 +222,9 @@ static void check_bat(const struct vc_image *image)
 	disk.block_size = image->meta.block_size;
 	disk.sector_size = image->meta.logical_sector_size;
 	disk.has_parent = image->meta.has_parent;
-	/* A file whose last MiB is not whole is made longer before it is used. */
+	/* Behind the last byte only what cannot be read may lie, in the last MiB. */
 	disk.nr_mib = (image->size + VHDX_MIB - 1) / VHDX_MIB;
+	disk.size = image->size;
 	oracle_disk_init(&disk);
 	fuzz_assert(nr == oracle_bat_entries(&disk));
 	oracle_claim(&disk, image->header.log_offset, image->header.log_length);
