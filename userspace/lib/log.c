@@ -90,15 +90,17 @@ static int vc_overlay_push(struct vc_overlay *overlay, u64 offset, u64 length, u
 			   struct vc_err *err)
 {
 	struct vc_overlay_op *ops = overlay->ops;
+	u64 room;
 
 	if (overlay->nr_ops == overlay->room) {
-		overlay->room = overlay->room ? 2 * overlay->room : 64;
-		ops = realloc(ops, overlay->room * sizeof(*ops));
+		room = overlay->room ? 2 * overlay->room : 64;
+		ops = realloc(ops, room * sizeof(*ops));
 		if (!ops) {
 			free(data);
 			return vc_error_nomem(err);
 		}
 		overlay->ops = ops;
+		overlay->room = room;
 	}
 	ops[overlay->nr_ops++] = (struct vc_overlay_op){ offset, length, data };
 	return 0;
