@@ -15,18 +15,18 @@
 #include "guid.h"
 #include "log.h"
 
-/* One thing to write: a page, or zeros if there is no data. */
+/* One thing to write: a page, or zeros; @order: so many others were said before. */
 struct vc_overlay_op {
 	u64 offset;
 	u64 length;
+	u64 order;
 	u8 *data;
 };
 
-struct vc_overlay {
-	struct vc_log_report report;
-	u64 nr_ops;
+struct vc_overlay_list {
+	u64 nr;
 	u64 room;
-	struct vc_overlay_op *ops;
+	struct vc_overlay_op *op;
 };
 
 /* A log read into memory, and the active sequence in it. */
@@ -38,6 +38,13 @@ struct vc_ring {
 	bool found;
 };
 
+/* First the zeros, then the pages: see vc_overlay_settle(). */
+struct vc_overlay {
+	struct vc_log_report report;
+	struct vc_overlay_list zeros;
+	struct vc_overlay_list pages;
+};
+
 const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay)
 {
 	return &overlay->report;
@@ -45,10 +52,16 @@ const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay)
 
 bool vc_overlay_range(const struct vc_overlay *overlay, u64 i, u64 *offset, u64 *length)
 {
-	if (i >= overlay->nr_ops)
+	const struct vc_overlay_list *list = &overlay->zeros;
+
+	if (i >= list->nr) {
+		i -= list->nr;
+		list = &overlay->pages;
+	}
+	if (i >= list->nr)
 		return false;
-	*offset = overlay->ops[i].offset;
-	*length = overlay->ops[i].length;
+	*offset = list->op[i].offset;
+	*length = list->op[i].length;
 	return true;
 }
 
@@ -58,27 +71,44 @@ void vc_overlay_free(struct vc_overlay *overlay)
 
 	if (!overlay)
 		return;
-	for (i = 0; i < overlay->nr_ops; i++)
-		free(overlay->ops[i].data);
-	free(overlay->ops);
+	for (i = 0; i < overlay->pages.nr; i++)
+		free(overlay->pages.op[i].data);
+	free(overlay->pages.op);
+	free(overlay->zeros.op);
 	free(overlay);
 }
 
-void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, size_t len)
+/* In a list in order, whose ranges do not meet: the first that ends behind @offset. */
+static u64 vc_overlay_find(const struct vc_overlay_list *list, u64 offset)
+{
+	u64 low = 0;
+	u64 high = list->nr;
+	u64 middle;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		if (list->op[middle].offset + list->op[middle].length > offset)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+static void vc_overlay_apply_list(const struct vc_overlay_list *list, u64 offset, u8 *bytes,
+				  size_t len)
 {
 	const struct vc_overlay_op *op;
-	u8 *bytes = buf;
 	u64 from;
 	u64 to;
-	u64 i;
 
-	for (i = 0; i < overlay->nr_ops; i++) {
-		op = &overlay->ops[i];
+	if (!list->nr)
+		return;
+	for (op = &list->op[vc_overlay_find(list, offset)];
+	     op < list->op + list->nr && op->offset < offset + len; op++) {
 		from = op->offset > offset ? op->offset : offset;
 		to = op->offset + op->length < offset + len ? op->offset + op->length :
 							      offset + len;
-		if (from >= to)
-			continue;
 		if (op->data)
 			memcpy(bytes + (from - offset), op->data + (from - op->offset), to - from);
 		else
@@ -86,24 +116,135 @@ void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, s
 	}
 }
 
+void vc_overlay_apply(const struct vc_overlay *overlay, u64 offset, void *buf, size_t len)
+{
+	vc_overlay_apply_list(&overlay->zeros, offset, buf, len);
+	vc_overlay_apply_list(&overlay->pages, offset, buf, len);
+}
+
 static int vc_overlay_push(struct vc_overlay *overlay, u64 offset, u64 length, u8 *data,
 			   struct vc_err *err)
 {
-	struct vc_overlay_op *ops = overlay->ops;
+	struct vc_overlay_list *list = data ? &overlay->pages : &overlay->zeros;
+	u64 order = overlay->pages.nr + overlay->zeros.nr;
+	struct vc_overlay_op *op = list->op;
 	u64 room;
 
-	if (overlay->nr_ops == overlay->room) {
-		room = overlay->room ? 2 * overlay->room : 64;
-		ops = realloc(ops, room * sizeof(*ops));
-		if (!ops) {
+	if (list->nr == list->room) {
+		room = list->room ? 2 * list->room : 64;
+		op = realloc(op, room * sizeof(*op));
+		if (!op) {
 			free(data);
 			return vc_error_nomem(err);
 		}
-		overlay->ops = ops;
-		overlay->room = room;
+		list->op = op;
+		list->room = room;
 	}
-	ops[overlay->nr_ops++] = (struct vc_overlay_op){ offset, length, data };
+	op[list->nr++] = (struct vc_overlay_op){ offset, length, order, data };
 	return 0;
+}
+
+static int vc_overlay_compare(const void *a, const void *b)
+{
+	const struct vc_overlay_op *x = a;
+	const struct vc_overlay_op *y = b;
+
+	if (x->offset != y->offset)
+		return x->offset < y->offset ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void vc_overlay_sort(struct vc_overlay_list *list)
+{
+	if (list->nr)
+		qsort(list->op, list->nr, sizeof(*list->op), vc_overlay_compare);
+}
+
+/* Those with data alone; of a place that has several the last. */
+static void vc_overlay_thin(struct vc_overlay_list *pages)
+{
+	struct vc_overlay_op *op = pages->op;
+	u64 nr = 0;
+	u64 i;
+
+	for (i = 0; i < pages->nr; i++) {
+		if (i + 1 < pages->nr && op[i + 1].offset == op[i].offset)
+			free(op[i].data);
+		else if (op[i].data)
+			op[nr++] = op[i];
+	}
+	pages->nr = nr;
+}
+
+/* Drop the pages that zeros came after.  @zeros are as they were said, still. */
+static int vc_overlay_drop(struct vc_overlay_list *pages, const struct vc_overlay_list *zeros,
+			   struct vc_err *err)
+{
+	const struct vc_overlay_op *zero;
+	struct vc_overlay_op *page;
+	u64 *next;	/* page not done with, from this one on, or where to go on looking */
+	u64 i, z;
+
+	if (!pages->nr || !zeros->nr)
+		return 0;
+	next = malloc((pages->nr + 1) * sizeof(*next));
+	if (!next)
+		return vc_error_nomem(err);
+	for (i = 0; i <= pages->nr; i++)
+		next[i] = i;
+	/* The newest first: of all zeros on a page that one counts, and it is done with. */
+	for (z = zeros->nr; z--;) {
+		zero = &zeros->op[z];
+		for (i = vc_overlay_find(pages, zero->offset);; next[i] = i + 1) {
+			for (; next[i] != i; i = next[i])
+				next[i] = next[next[i]];
+			page = &pages->op[i];
+			if (i == pages->nr || page->offset >= zero->offset + zero->length)
+				break;
+			if (page->order < zero->order) {
+				free(page->data);
+				page->data = NULL;
+			}
+		}
+	}
+	free(next);
+	vc_overlay_thin(pages);
+	return 0;
+}
+
+static void vc_overlay_merge(struct vc_overlay_list *zeros)
+{
+	struct vc_overlay_op *last = zeros->op;
+	struct vc_overlay_op *op;
+	u64 end;
+
+	if (!zeros->nr)
+		return;
+	for (op = last + 1; op < zeros->op + zeros->nr; op++) {
+		end = op->offset + op->length;
+		if (op->offset > last->offset + last->length)
+			*++last = *op;
+		else if (end > last->offset + last->length)
+			last->length = end - last->offset;
+	}
+	zeros->nr = last + 1 - zeros->op;
+}
+
+/*
+ * What comes of it, whatever the order that it was said in: zeros, and then pages, of each
+ * place one; both sorted, so that a hostile log can neither make each read go through all
+ * of it, nor have one place written again and again.
+ */
+static int vc_overlay_settle(struct vc_overlay *overlay, struct vc_err *err)
+{
+	int ret;
+
+	vc_overlay_sort(&overlay->pages);
+	vc_overlay_thin(&overlay->pages);
+	ret = vc_overlay_drop(&overlay->pages, &overlay->zeros, err);
+	vc_overlay_sort(&overlay->zeros);
+	vc_overlay_merge(&overlay->zeros);
+	return ret;
 }
 
 /* ---- the ring -------------------------------------------------------------- */
@@ -340,6 +481,8 @@ static int vc_log_load(const struct vc_image *image, struct vc_overlay *overlay,
 		ret = vc_replay_sizes(image, &ring, &overlay->report, err);
 	if (!ret)
 		ret = vc_replay_sequence(image, &ring, overlay, err);
+	if (!ret)
+		ret = vc_overlay_settle(overlay, err);
 	free(ring.buf);
 	return ret;
 }
@@ -396,16 +539,23 @@ static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *ove
 			    struct vc_err *err)
 {
 	const struct vc_overlay_op *op;
+	u64 end;
 	int ret = 0;
 	u64 i;
 
-	for (i = 0; !ret && i < overlay->nr_ops; i++) {
-		op = &overlay->ops[i];
-		if (op->data)
-			ret = vc_file_write(&image->file, "metadata", op->offset, op->data,
-					    op->length, err);
-		else
-			ret = vc_replay_zero(&image->file, op->offset, op->length, err);
+	for (i = 0; !ret && i < overlay->zeros.nr; i++) {
+		op = &overlay->zeros.op[i];
+		end = op->offset + op->length;
+		/* What is behind the old end is zeros since the file is longer. */
+		if (end > overlay->report.old_size)
+			end = overlay->report.old_size;
+		if (op->offset < end)
+			ret = vc_replay_zero(&image->file, op->offset, end - op->offset, err);
+	}
+	for (i = 0; !ret && i < overlay->pages.nr; i++) {
+		op = &overlay->pages.op[i];
+		ret = vc_file_write(&image->file, "metadata", op->offset, op->data, op->length,
+				    err);
 	}
 	if (!ret)
 		ret = vc_file_sync(&image->file, err);
@@ -419,7 +569,8 @@ static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *ove
  *  1. The length.  It changes nothing that is there, and is what the file system refuses,
  *     if it does: then nothing was written.
  *  2. A header with a new FileWriteGuid, flushed: from here on the file counts as modified.
- *  3. All changes in place, flushed.
+ *  3. All changes in place, flushed.  Each byte that the log names gets the one value that
+ *     the log has for it in the end, whatever was there before.
  *  4. Both headers without the log, each flushed.
  */
 int vc_log_recover(struct vc_image *image, struct vc_log_report *report,

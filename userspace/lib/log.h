@@ -30,7 +30,7 @@ struct vc_log_report {
 	u64 new_size;
 };
 
-/* The log, replayed in memory: what it would write, in order. */
+/* The log, replayed in memory: what it would write, of each place the last. */
 struct vc_overlay;
 
 const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay);
