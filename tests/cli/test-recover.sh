@@ -194,6 +194,44 @@ test_recover_many_zeros() {
 	same $code 0 "the exit code of recover"
 }
 
+# Nothing is looked through again and again: each sector names all of the log its own.
+test_recover_long_search() {
+	image a.vhdx '{"type": "dynamic", "size": "4M", "log_size": "64M", "dirty": {}}'
+	/usr/bin/python3 - "$TOP/tests/lib" a.vhdx <<-'END'
+		import struct, sys
+		sys.path.insert(0, sys.argv[1])
+		import vhdx
+		h = vhdx.Image(sys.argv[2], strict=False).header
+		head = struct.pack("<4sIIIQII16sQQ", b"loge", 1, h["log_length"], 0, 1, 0, 0,
+		                   h["log_guid"], 0, 0)
+		with open(sys.argv[2], "r+b") as f:
+		    for at in range(0, h["log_length"], 4096):
+		        f.seek(h["log_offset"] + at)
+		        f.write(head)
+	END
+	code=0
+	timeout 60 "$VHDCLONE" info a.vhdx >out 2>err || code=$?
+	same $code 4 "the exit code of info"
+	has 'log: cannot be searched' err
+	timeout 60 "$VHDCLONE" recover a.vhdx >out 2>err && fail "recovered"
+	has 'log: cannot be searched' err
+	timeout 60 "$VHDCLONE" dump a.vhdx >out 2>err || fail "exit code $?"
+	has 'log: cannot be searched'
+}
+
+# A log that is a hole takes no memory, whatever length it claims to have.
+test_recover_sparse_log() {
+	image a.vhdx '{"type": "dynamic", "size": "4M", "log_size": "512M", "dirty": {}}'
+	for verb in info recover; do
+		/usr/bin/python3 - "$VHDCLONE" $verb a.vhdx >most <<-'END'
+			import resource, subprocess, sys
+			subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+			print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+		END
+		[ "$(cat most)" -lt 300000 ] || fail "$verb: $(cat most) KiB"
+	done
+}
+
 # What is zeros costs no space, however much of it there is.
 test_recover_zeros_stay_holes() {
 	local before

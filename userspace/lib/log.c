@@ -15,6 +15,14 @@
 #include "guid.h"
 #include "log.h"
 
+/*
+ * An entry that is not valid costs as much as one that is.  Those that a writer left lie
+ * side by side, or on what is left of older ones: whoever meets more than so many times
+ * the log, or a log of this length, meets what was made to take long.
+ */
+#define VC_RING_WORK	64U
+#define VC_RING_SMALL	(64 * VHDX_MIB)
+
 /* One thing to write: a page, or zeros; @order: so many others were said before. */
 struct vc_overlay_op {
 	u64 offset;
@@ -29,12 +37,11 @@ struct vc_overlay_list {
 	struct vc_overlay_op *op;
 };
 
-/* A log read into memory, and the active sequence in it. */
-struct vc_ring {
-	u8 *buf;
-	u32 length;
+/* The active sequence of a log. */
+struct vc_sequence {
+	struct vc_ring ring;
 	struct vhdx_guid guid;
-	struct vhdx_log_entry_info head;	/* of the active sequence */
+	struct vhdx_log_entry_info head;
 	bool found;
 };
 
@@ -249,64 +256,153 @@ static int vc_overlay_settle(struct vc_overlay *overlay, struct vc_err *err)
 
 /* ---- the ring -------------------------------------------------------------- */
 
-/*
- * The valid entry at @pos, or NULL.  The ring lies twice in memory, one copy behind
- * the other, so that an entry that wraps is in one piece.
- */
-static const u8 *vc_ring_entry(const struct vc_ring *ring, u32 pos,
-			       struct vhdx_log_entry_info *info)
+/* The next part of the file from @at on, up to @end, that is no hole. */
+static bool vc_log_data(const struct vc_file *file, u64 *at, u64 end, u64 *length)
 {
-	const u8 *entry = ring->buf + pos;
+	off_t data = lseek(file->fd, *at, SEEK_DATA);
+	off_t hole;
 
-	if (vhdx_log_entry_parse((const void *)entry, ring->length, info) ||
-	    !vhdx_guid_equal(&info->log_guid, &ring->guid) ||
-	    vhdx_log_entry_check(entry, info))
-		return NULL;
-	return entry;
+	if (data < 0 && errno == ENXIO)
+		return false;
+	hole = data < 0 ? -1 : lseek(file->fd, data, SEEK_HOLE);
+	/* A device, or a file system, that cannot tell: */
+	if (hole < 0) {
+		data = *at;
+		hole = end;
+	}
+	if ((u64)hole > end)
+		hole = end;
+	*at = data;
+	*length = hole - data;
+	return data < hole;
+}
+
+int vc_ring_read(struct vc_ring *ring, const struct vc_file *file,
+		 const struct vhdx_header_info *h, struct vc_err *err)
+{
+	u64 end = h->log_offset + h->log_length;
+	u64 at = h->log_offset;
+	u64 length;
+	int ret = 0;
+
+	*ring = (struct vc_ring) {
+		.path = file->path,
+		.offset = h->log_offset,
+		.length = h->log_length,
+		.work = h->log_length < VC_RING_SMALL ? VC_RING_SMALL : h->log_length,
+	};
+	ring->work *= VC_RING_WORK;
+	if (end > file->size)
+		return vc_error(err, EINVAL, file->path,
+				"ends at %llu, inside the log (offset %llu)", file->size, at);
+	ring->buf = calloc(1, ring->length);
+	if (!ring->buf)
+		return vc_error_nomem(err);
+	for (; !ret && at < end && vc_log_data(file, &at, end, &length); at += length)
+		ret = vc_file_read(file, "log", at, ring->buf + (at - ring->offset), length, err);
+	return ret;
+}
+
+void vc_ring_free(struct vc_ring *ring)
+{
+	free(ring->buf);
+	free(ring->joined);
+}
+
+bool vc_ring_parse(const struct vc_ring *ring, u32 pos, struct vhdx_log_entry_info *info)
+{
+	return !vhdx_log_entry_parse((const void *)(ring->buf + pos), ring->length, info);
+}
+
+int vc_ring_check(struct vc_ring *ring, u32 pos, const struct vhdx_log_entry_info *info,
+		  const u8 **entry, struct vc_err *err)
+{
+	u32 left = ring->length - pos;
+
+	if (info->entry_length > ring->work)
+		return vc_error(err, EINVAL, ring->path,
+				"log: cannot be searched, its entries lie on each other (offset %llu)",
+				ring->offset + pos);
+	ring->work -= info->entry_length;
+	*entry = ring->buf + pos;
+	if (info->entry_length > left) {
+		free(ring->joined);
+		ring->joined = malloc(info->entry_length);
+		if (!ring->joined)
+			return vc_error_nomem(err);
+		memcpy(ring->joined, *entry, left);
+		memcpy(ring->joined + left, ring->buf, info->entry_length - left);
+		*entry = ring->joined;
+	}
+	return !vhdx_log_entry_check(*entry, info);
+}
+
+/* The same, if it is of this log. */
+static int vc_sequence_entry(struct vc_sequence *seq, u32 pos,
+			     struct vhdx_log_entry_info *info, const u8 **entry,
+			     struct vc_err *err)
+{
+	if (!vc_ring_parse(&seq->ring, pos, info) ||
+	    !vhdx_guid_equal(&info->log_guid, &seq->guid))
+		return 0;
+	return vc_ring_check(&seq->ring, pos, info, entry, err);
 }
 
 /*
  * Follow the sequence that starts at @start.  Every entry on the way is noted in
  * @seen: a later start there would give the same end, or be as unacceptable.
  */
-static void vc_ring_follow(struct vc_ring *ring, u32 start, u32 *seen)
+static int vc_sequence_follow(struct vc_sequence *seq, u32 start, u32 *seen,
+			      struct vc_err *err)
 {
 	struct vhdx_log_entry_info info;
 	struct vhdx_log_entry_info head = { };
 	u32 mark = start / VHDX_LOG_SECTOR + 1;
+	u32 length = seq->ring.length;
 	u32 pos = start;
 	u64 total = 0;
+	const u8 *entry;
+	int ret;
 
-	while (total < ring->length && vc_ring_entry(ring, pos, &info)) {
-		if (total && info.sequence_number != head.sequence_number + 1)
-			break;
-		if (total + info.entry_length > ring->length)
+	while (total < length) {
+		ret = vc_sequence_entry(seq, pos, &info, &entry, err);
+		if (ret < 0)
+			return ret;
+		if (!ret || (total && info.sequence_number != head.sequence_number + 1) ||
+		    total + info.entry_length > length)
 			break;
 		head = info;
 		seen[pos / VHDX_LOG_SECTOR] = mark;
 		total += info.entry_length;
-		pos = (pos + info.entry_length) % ring->length;
+		pos = (pos + (u64)info.entry_length) % length;
 	}
 	if (total && seen[head.tail / VHDX_LOG_SECTOR] == mark &&
-	    (!ring->found || head.sequence_number > ring->head.sequence_number)) {
-		ring->found = true;
-		ring->head = head;
+	    (!seq->found || head.sequence_number > seq->head.sequence_number)) {
+		seq->found = true;
+		seq->head = head;
 	}
+	return 0;
 }
 
-static int vc_ring_search(struct vc_ring *ring, struct vc_err *err)
+static int vc_sequence_search(struct vc_sequence *seq, struct vc_err *err)
 {
-	u32 sectors = ring->length / VHDX_LOG_SECTOR;
+	u32 sectors = seq->ring.length / VHDX_LOG_SECTOR;
 	u32 *seen = calloc(sectors, sizeof(*seen));
+	char guid[VC_GUID_TEXT];
+	int ret = 0;
 	u32 i;
 
 	if (!seen)
 		return vc_error_nomem(err);
-	for (i = 0; i < sectors; i++)
+	for (i = 0; i < sectors && !ret; i++)
 		if (!seen[i])
-			vc_ring_follow(ring, i * VHDX_LOG_SECTOR, seen);
+			ret = vc_sequence_follow(seq, i * VHDX_LOG_SECTOR, seen, err);
 	free(seen);
-	return 0;
+	if (!ret && !seq->found)
+		ret = vc_error(err, EINVAL, seq->ring.path,
+			       "log: no valid sequence of entries of GUID %s (offset %llu)",
+			       vc_guid_format(&seq->guid, guid), seq->ring.offset);
+	return ret;
 }
 
 /* ---- from the ring to the overlay ---------------------------------------------- */
@@ -401,38 +497,40 @@ static int vc_replay_entry(const struct vc_image *image, struct vc_overlay *over
 	return 0;
 }
 
-static int vc_replay_sequence(const struct vc_image *image, const struct vc_ring *ring,
+static int vc_replay_sequence(const struct vc_image *image, struct vc_sequence *seq,
 			      struct vc_overlay *overlay, struct vc_err *err)
 {
 	struct vc_log_report *report = &overlay->report;
 	struct vhdx_log_entry_info info;
-	u32 pos = ring->head.tail;
+	u32 pos = seq->head.tail;
 	const u8 *entry;
 	int ret;
 
 	do {
 		/* Found and checked in the search; it cannot have gone. */
-		entry = vc_ring_entry(ring, pos, &info);
-		if (!entry)
-			return vc_error(err, EINVAL, image->file.path,
-					"log: the sequence breaks off (offset %llu)",
-					image->header.log_offset + pos);
+		ret = vc_sequence_entry(seq, pos, &info, &entry, err);
+		if (!ret)
+			ret = vc_error(err, EINVAL, image->file.path,
+				       "log: the sequence breaks off (offset %llu)",
+				       image->header.log_offset + pos);
+		if (ret < 0)
+			return ret;
 		if (!report->nr_entries)
 			report->first_sequence = info.sequence_number;
 		ret = vc_replay_entry(image, overlay, entry, &info, pos, err);
 		if (ret)
 			return ret;
-		pos = (pos + info.entry_length) % ring->length;
-	} while (info.sequence_number < ring->head.sequence_number);
+		pos = (pos + (u64)info.entry_length) % seq->ring.length;
+	} while (info.sequence_number < seq->head.sequence_number);
 	report->last_sequence = info.sequence_number;
 	return 0;
 }
 
-static int vc_replay_sizes(const struct vc_image *image, const struct vc_ring *ring,
+static int vc_replay_sizes(const struct vc_image *image, const struct vc_sequence *seq,
 			   struct vc_log_report *report, struct vc_err *err)
 {
-	u64 flushed = ring->head.flushed_file_offset;
-	u64 last = ring->head.last_file_offset;
+	u64 flushed = seq->head.flushed_file_offset;
+	u64 last = seq->head.last_file_offset;
 
 	report->old_size = image->file.size;
 	report->new_size = image->file.size;
@@ -457,34 +555,18 @@ static int vc_log_load(const struct vc_image *image, struct vc_overlay *overlay,
 		       struct vc_err *err)
 {
 	const struct vhdx_header_info *h = &image->header;
-	struct vc_ring ring = { .length = h->log_length, .guid = h->log_guid };
-	char guid[VC_GUID_TEXT];
+	struct vc_sequence seq = { .guid = h->log_guid };
 	int ret;
 
-	if (h->log_offset + h->log_length > image->file.size)
-		return vc_error(err, EINVAL, image->file.path,
-				"ends at %llu, inside the log (offset %llu)",
-				image->file.size, h->log_offset);
-	ring.buf = malloc(2 * (size_t)ring.length);
-	if (!ring.buf)
-		return vc_error_nomem(err);
-	ret = vc_file_read(&image->file, "log", h->log_offset, ring.buf, ring.length, err);
-	if (!ret) {
-		memcpy(ring.buf + ring.length, ring.buf, ring.length);
-		ret = vc_ring_search(&ring, err);
-	}
-	if (!ret && !ring.found)
-		ret = vc_error(err, EINVAL, image->file.path,
-			       "log: no valid sequence of entries of GUID %s (offset %llu)",
-			       vc_guid_format(&h->log_guid, guid), h->log_offset);
+	ret = vc_ring_read(&seq.ring, &image->file, h, err);
 	if (!ret)
-		ret = vc_replay_sizes(image, &ring, &overlay->report, err);
+		ret = vc_sequence_search(&seq, err);
 	if (!ret)
-		ret = vc_replay_sequence(image, &ring, overlay, err);
+		ret = vc_replay_sizes(image, &seq, &overlay->report, err);
 	if (!ret)
-		ret = vc_overlay_settle(overlay, err);
-	free(ring.buf);
-	return ret;
+		ret = vc_replay_sequence(image, &seq, overlay, err);
+	vc_ring_free(&seq.ring);
+	return ret ? ret : vc_overlay_settle(overlay, err);
 }
 
 int vc_log_replay_memory(struct vc_image *image, struct vc_err *err)
@@ -510,28 +592,15 @@ int vc_log_replay_memory(struct vc_image *image, struct vc_err *err)
  * Holes are zeros already, and stay holes: an image may name more of them than there is
  * space.
  */
-static int vc_replay_zero(const struct vc_file *file, u64 offset, u64 length,
+static int vc_replay_zero(const struct vc_file *file, u64 offset, u64 end,
 			  struct vc_err *err)
 {
-	u64 end = offset + length;
-	off_t data, hole;
+	u64 length;
 	int ret = 0;
 
-	for (; offset < end && !ret; offset = hole) {
-		data = lseek(file->fd, offset, SEEK_DATA);
-		if (data < 0 && errno == ENXIO)
-			break;
-		hole = data < 0 ? -1 : lseek(file->fd, data, SEEK_HOLE);
-		/* A device, or a file system, that cannot tell: */
-		if (hole < 0) {
-			data = offset;
-			hole = end;
-		}
-		if ((u64)hole > end)
-			hole = end;
-		if (data < hole)
-			ret = vc_file_zero(file, data, hole - data, err);
-	}
+	for (; !ret && offset < end && vc_log_data(file, &offset, end, &length);
+	     offset += length)
+		ret = vc_file_zero(file, offset, length, err);
 	return ret;
 }
 
@@ -549,8 +618,7 @@ static int vc_overlay_write(struct vc_image *image, const struct vc_overlay *ove
 		/* What is behind the old end is zeros since the file is longer. */
 		if (end > overlay->report.old_size)
 			end = overlay->report.old_size;
-		if (op->offset < end)
-			ret = vc_replay_zero(&image->file, op->offset, end - op->offset, err);
+		ret = vc_replay_zero(&image->file, op->offset, end, err);
 	}
 	for (i = 0; !ret && i < overlay->pages.nr; i++) {
 		op = &overlay->pages.op[i];

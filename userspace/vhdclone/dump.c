@@ -8,6 +8,7 @@
 #include "options.h"
 
 #define DUMP_LOG_MOST	(64 * VHDX_MIB)	/* a longer log is not searched */
+#define DUMP_LOG_WRITES	0x40000U	/* nor is more shown of one */
 #define DUMP_PAGE_RUNS	64U		/* a bitmap page with more runs is shown as it is */
 
 static struct json_object *dump_add_object(struct json_object *parent, const char *key)
@@ -395,11 +396,11 @@ static int dump_bat(const struct vc_image *image, struct json_object *top,
 
 /* ---- the log -------------------------------------------------------------------------- */
 
-static void dump_log_entry(const u8 *entry, const struct vhdx_log_entry_info *info, u64 at,
+static void dump_log_entry(const u8 *entry, bool valid,
+			   const struct vhdx_log_entry_info *info, u64 at,
 			   struct json_object *json)
 {
 	const struct vhdx_log_zero_descriptor *desc;
-	bool valid = !vhdx_log_entry_check(entry, info);
 	struct json_object *array;
 	struct json_object *object;
 	u32 i;
@@ -431,26 +432,31 @@ static int dump_log(const struct vc_file *file, const struct vhdx_header_info *h
 {
 	struct json_object *array = dump_add_array(top, "log");
 	struct vhdx_log_entry_info info;
-	u32 length = h->log_length;
+	struct vc_ring ring;
+	const u8 *entry;
+	u64 nr = 0;
 	u32 pos;
 	int ret;
-	u8 *ring;
 
-	if (length > DUMP_LOG_MOST)
-		return vc_error(err, EFBIG, file->path, "log: too long to be searched");
-	/* Twice, so that an entry that goes around the end is in one piece. */
-	ring = malloc(2 * (size_t)length);
-	if (!ring)
-		return vc_error_nomem(err);
-	ret = vc_file_read(file, "log", h->log_offset, ring, length, err);
-	if (!ret)
-		memcpy(ring + length, ring, length);
-	for (pos = 0; !ret && pos < length; pos += VHDX_LOG_SECTOR)
-		if (!vhdx_log_entry_parse((const void *)(ring + pos), length, &info))
-			dump_log_entry(ring + pos, &info, h->log_offset + pos,
+	if (h->log_length > DUMP_LOG_MOST)
+		return vc_error(err, EINVAL, file->path,
+				"log: too long to be searched (offset %llu)", h->log_offset);
+	ret = vc_ring_read(&ring, file, h, err);
+	for (pos = 0; ret >= 0 && pos < ring.length; pos += VHDX_LOG_SECTOR) {
+		if (!vc_ring_parse(&ring, pos, &info))
+			continue;
+		ret = vc_ring_check(&ring, pos, &info, &entry, err);
+		nr += ret > 0 ? info.descriptor_count : 0;
+		if (nr > DUMP_LOG_WRITES)
+			ret = vc_error(err, EINVAL, file->path,
+				       "log: too many writes to be shown (offset %llu)",
+				       h->log_offset + pos);
+		if (ret >= 0)
+			dump_log_entry(entry, ret, &info, h->log_offset + pos,
 				       dump_push(array));
-	free(ring);
-	return ret;
+	}
+	vc_ring_free(&ring);
+	return ret < 0 ? ret : 0;
 }
 
 /* ---- all of it ------------------------------------------------------------------------- */
