@@ -250,7 +250,7 @@ test_dump_many_runs() {
 		(ulimit -v $at; exec "$tool" dump a.vhdx) >out 2>err || code=$?
 		[ $code = 0 ] || [ ! -s out ] || fail "with $at KiB: half of it"
 		grep -qiE 'assert' err && fail "with $at KiB: exit code $code"
-		[ $code != 134 ] && [ $code != 139 ] || fail "with $at KiB: exit code $code"
+		[ $code -lt 128 ] || fail "with $at KiB: exit code $code"
 	done
 }
 
