@@ -183,7 +183,7 @@ static inline bool vhd_bitmap_test(const u8 *bitmap, u32 i)
  * struct vhd_bat_walk - checks BAT entries one after the other, in order
  * @header: of the image
  * @file_size: bytes
- * @slot: @nr_slots places, provided by the caller, all VHD_NO_BLOCK
+ * @slot: @nr_slots places, provided by the caller, all 0: where the footer's copy is
  * @nr_slots: vhd_nr_slots()
  * @index: the next entry's index; starts at 0
  * @nr_present: blocks that are there; read it after the last entry

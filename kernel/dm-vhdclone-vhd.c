@@ -141,12 +141,10 @@ int vc_vhd_load(struct vc_load *load)
 	img->places = kvcalloc(header.nr_blocks, sizeof(*img->places), GFP_KERNEL);
 	img->dirs = kvcalloc(img->geo.nr_chunks, sizeof(*img->dirs), GFP_KERNEL);
 	walk.nr_slots = vhd_nr_slots(&header, walk.file_size);
-	walk.slot = kvmalloc_array(walk.nr_slots, sizeof(*walk.slot), GFP_KERNEL);
+	walk.slot = kvcalloc(walk.nr_slots, sizeof(*walk.slot), GFP_KERNEL);
 	r = -ENOMEM;
-	if (img->map && img->places && img->dirs && walk.slot) {
-		memset(walk.slot, 0xff, walk.nr_slots * sizeof(*walk.slot));
+	if (img->map && img->places && img->dirs && walk.slot)
 		r = vc_vhd_load_bat(load, &walk);
-	}
 	kvfree(walk.slot);
 	return r;
 }

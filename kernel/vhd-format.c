@@ -169,19 +169,18 @@ static bool vhd_meets(u64 start, u64 nr, u64 offset, u64 bytes)
 	return start < end && start + nr > first;
 }
 
-/* Take the place; false if a part of it is taken already. */
+/* Take the place, which is not 0; false if a part of it is taken already. */
 static bool vhd_take(struct vhd_bat_walk *walk, u32 place)
 {
 	u32 length = vhd_block_sectors(walk->header);
 	u32 i = place / length;
 	u32 *slot = walk->slot;
 
-	if (i >= walk->nr_slots || slot[i] != VHD_NO_BLOCK)
+	if (i >= walk->nr_slots || slot[i])
 		return false;
-	if (i && slot[i - 1] != VHD_NO_BLOCK && place - slot[i - 1] < length)
+	if (i && slot[i - 1] && place - slot[i - 1] < length)
 		return false;
-	if (i + 1 < walk->nr_slots && slot[i + 1] != VHD_NO_BLOCK &&
-	    slot[i + 1] - place < length)
+	if (i + 1 < walk->nr_slots && slot[i + 1] && slot[i + 1] - place < length)
 		return false;
 	slot[i] = place;
 	return true;

@@ -70,6 +70,25 @@ set_field() {
 	"$VHDX" set "$@" || fail "cannot set $*"
 }
 
+# log_entry(file, arguments): one for tests/lib/vhdx.py's log_entry(), at the start of the
+# log of a dirty image; the arguments may use "size", of the file, and "M"
+log_entry() {
+	/usr/bin/python3 - "$TOP/tests/lib" "$@" <<-'END' || fail "cannot write a log entry"
+		import sys
+		sys.path.insert(0, sys.argv[1])
+		import vhdx
+		M = 1 << 20
+		image = vhdx.Image(sys.argv[2], strict=False)
+		h = image.header
+		size = image.store.size
+		bat = image.regions["bat"][0]
+		out = vhdx.Store(sys.argv[2], writable=True)
+		args = eval("dict(%s)" % sys.argv[3])
+		out.write(h["log_offset"], vhdx.log_entry(h["log_guid"], 1 << 62, 0, **args))
+		out.close()
+	END
+}
+
 need_image() {
 	[ -e "$IMAGES/$1.xz" ] || skip "no images that Windows made"
 	xz -dc "$IMAGES/$1.xz" >"$1"

@@ -200,6 +200,35 @@ test_chain_depth() {
 	refused 4 'more than 256' table --base 255.vhdx "$@" 256.vhdx
 }
 
+# pairs(number): so many in the locator of child.vhdx
+pairs() {
+	image child.vhdx "$(/usr/bin/python3 - "$1" <<-'END'
+		import json, sys
+		parent = {"parent_linkage": "{11111111-2222-3333-4444-555555555555}",
+		          "relative_path": "./base.vhdx"}
+		for i in range(int(sys.argv[1]) - 2):
+		    parent["key%d" % i] = "x" * 3
+		print(json.dumps({"size": "4M", "parent": parent}))
+	END
+	)"
+}
+
+test_chain_many_pairs() {
+	pairs 64
+	vc 0 info child.vhdx
+	vc 0 check --no-chain child.vhdx
+	pairs 65
+	refused 4 'parent locator: 65 entries, more than 64' info child.vhdx
+	vc 2 check --no-chain child.vhdx
+	# What could not be read again is not written.
+	pairs 64
+	image base.vhdx '{"size": "4M", "type": "dynamic",
+		"data_write_guid": "11111111-2222-3333-4444-555555555555"}'
+	unchanged refused 4 'parent locator: 65 entries, more than 64' merge child.vhdx
+	pairs 63
+	vc 0 merge child.vhdx
+}
+
 test_chain_locators() {
 	parent base.vhdx
 	image alien.vhdx '{"size": "8M", "block_size": "2M", "parent": {"a": "b"},

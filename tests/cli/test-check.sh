@@ -217,6 +217,43 @@ test_check_repair_killed() {
 	each_write 'cp before bad.vhdx; rm -f bad.vhdx.undo' 'sh ./right' check --repair bad.vhdx
 }
 
+# However the bits look, a dump takes no more than a few times their memory.
+test_dump_many_runs() {
+	local at tool=$TOP/build/vhdclone
+	image base.vhdx '{"type": "dynamic", "size": "1G", "block_size": "1M"}'
+	image a.vhdx '{"size": "1G", "block_size": "1M", "parent": "base.vhdx",
+		"blocks": {"0": {"state": 7, "sectors": [[0, 1]]}}}'
+	at=$("$VHDX" blocks a.vhdx | awk '$1 == "c0" { print $3 }')
+	/usr/bin/python3 - a.vhdx $((at << 20)) <<-'END'
+		import sys
+		with open(sys.argv[1], "r+b") as f:
+		    f.seek(int(sys.argv[2]))
+		    # A run goes from page 1 to 2, 64 are in page 3, 65 in page 4.
+		    f.write(bytes(8191) + b"\x80" + b"\x01" + bytes(4095) +
+		            (b"\x05" * 32).ljust(4096, b"\0") +
+		            (b"\x05" * 32 + b"\x01").ljust(4096, b"\0") +
+		            b"\x55" * (1048576 - 5 * 4096))
+	END
+	vc 0 dump a.vhdx
+	[ "$(stat -c %s out)" -lt 4000000 ] || fail "$(stat -c %s out) bytes are printed"
+	json 'j["bat"]["bitmaps"][0]["bits"]' >bits
+	same "$(head -c 60 bits)" '[[65535, 2], [98304, 1], [98306, 1], [98312, 1], [98314, 1],'
+	same "$(json 'len(j["bat"]["bitmaps"][0]["bits"])')" 65
+	same "$(json '[(p["first"], p["bits"][:68]) for p in j["bat"]["bitmaps"][0]["pages"]][0]')" \
+		"(131072, '$(printf '05%.0s' {1..32})0100')"
+	same "$(json '[p["bits"] == "55" * 4096 for p in j["bat"]["bitmaps"][0]["pages"]].count(True)')" \
+		251
+	# Without memory it says so, and prints nothing half.
+	[ -x "$tool" ] || skip "no tool without sanitizers"
+	for at in 8000 10000 12000 14000 16000; do
+		code=0
+		(ulimit -v $at; exec "$tool" dump a.vhdx) >out 2>err || code=$?
+		[ $code = 0 ] || [ ! -s out ] || fail "with $at KiB: half of it"
+		grep -qiE 'assert' err && fail "with $at KiB: exit code $code"
+		[ $code -lt 128 ] || fail "with $at KiB: exit code $code"
+	done
+}
+
 test_dump() {
 	image base.vhdx '{"type": "dynamic", "size": "16M", "block_size": "2M"}'
 	image a.vhdx '{"size": "16M", "block_size": "2M", "parent": "base.vhdx",

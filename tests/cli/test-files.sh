@@ -64,6 +64,34 @@ test_files_cut_short() {
 	vc 0 check odd.vhdx
 }
 
+# What is missing of a block is never taken for zeros, be it less than a MiB.
+test_files_cut_in_last_mib() {
+	local n
+	image good.vhdx '{"type": "fixed", "size": 3146752, "block_size": "2M",
+		"default": {"state": 6, "fill": {"tag": "x"}}}'
+	truncate -s -1047552 good.vhdx
+	vc 0 check good.vhdx
+	vc 0 convert --type raw good.vhdx good.raw
+	for n in 1 512 1024 524288; do
+		cp good.vhdx cut.vhdx
+		truncate -s -$n cut.vhdx
+		vc 2 check cut.vhdx
+		has 'block 1: BAT entry: block lies behind the end of the file .offset 3145736'
+		unchanged vc 2 check --repair cut.vhdx
+		refused 4 'behind the end of the file' convert --type raw cut.vhdx cut.raw
+		refused 4 'behind the end of the file' map cut.vhdx
+		unchanged refused 4 'behind the end of the file' resize cut.vhdx +4M
+	done
+	# Bits that are not there are not clear.
+	image base.vhdx '{"type": "dynamic", "size": "4M", "block_size": "1M"}'
+	image cut.vhdx '{"size": "4M", "block_size": "1M", "parent": "base.vhdx", "blocks": {
+		"0": {"state": 7, "at": 4, "sectors": [[0, 5]]}}}'
+	truncate -s -4096 cut.vhdx
+	vc 2 check cut.vhdx
+	has 'behind the end of the file'
+	refused 4 'behind the end of the file' convert --type raw cut.vhdx cut.raw
+}
+
 test_files_without_permission() {
 	need_root
 	command -v setpriv >/dev/null || skip "no setpriv"

@@ -49,6 +49,30 @@ test_vhd_chain_reads_right() {
 	same "$(json 'j["children"][0]["path"].rsplit("/", 1)[1]')" middle.vhd
 }
 
+# A sparse file takes no memory for what it only claims to have.
+test_vhd_sparse() {
+	local what
+	vhd a.vhd '{"type": "dynamic", "size": 1048576, "block_size": 4096, "blocks": {
+		"0": {"tag": "x"}, "200": {"tag": "x"}}}'
+	"$VHD" merge want a.vhd
+	tail -c 512 a.vhd >footer
+	truncate -s $(((2 << 40) - 512)) a.vhd
+	cat footer >>a.vhd
+	cp --sparse=always a.vhd b.vhd
+	vhd_set b.vhd {footer,copy}.current_size=$((2040 << 30)) \
+		header.max_entries=$(((2040 << 30) / 4096))
+	for what in 'compare a.vhd want' 'check a.vhd' 'map b.vhd'; do
+		# shellcheck disable=SC2086
+		/usr/bin/python3 - "$VHDCLONE" $what >most 2>err <<-'END'
+			import resource, subprocess, sys
+			code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+			print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+		END
+		[ "$(cut -d' ' -f2 most)" -lt 300000 ] || fail "$what: $(cat most) KiB"
+		same "$(cut -d' ' -f1 most)" "$([ "$what" = 'map b.vhd' ] && echo 4 || echo 0)" "$what"
+	done
+}
+
 test_vhd_info() {
 	vhd_chain
 	vc 0 info --json middle.vhd

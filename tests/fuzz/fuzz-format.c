@@ -138,6 +138,7 @@ static void bat(const u8 *data, size_t size)
 	disk.sector_size = data[12] ? 512 : 4096;
 	disk.has_parent = data[13] & 1;
 	disk.nr_mib = claims.nr_mib;
+	disk.size = (u64)disk.nr_mib << VHDX_MIB_SHIFT;
 	oracle_disk_init(&disk);
 	fuzz_assert(geo.nr_entries == oracle_bat_entries(&disk));
 	for (data += 16, size -= 16; size >= 8 && walk.index < geo.nr_entries;

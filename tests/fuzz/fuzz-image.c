@@ -143,6 +143,7 @@ static bool replays_to(const struct vc_image *image, const struct oracle_ring *r
 	struct oracle_entry entry = { .length = 0 };
 	struct oracle_change change;
 	u64 sequence = report->first_sequence;
+	u64 end = image->file.size;
 	u64 nr_entries = 0;
 	u64 nr_pages = 0;
 	u64 zeros = 0;
@@ -153,13 +154,18 @@ static bool replays_to(const struct vc_image *image, const struct oracle_ring *r
 	u32 i;
 
 	memset(written, 0, nr_sums * sizeof(written[0]));
+	/* Nothing is behind the end that was there, or that an entry tells of (2.3.1.1). */
+	if (end < head->last_size)
+		end = head->last_size;
 	do {
 		if (!oracle_entry(ring, pos, &entry) || entry.sequence != sequence++ ||
 		    memcmp(entry.guid, head->guid, 16))
 			return false;
+		if (end < entry.last_size)
+			end = entry.last_size;
 		for (i = 0, sector = 0; i < entry.nr_descriptors; i++) {
 			oracle_change(ring, &entry, i, &sector, &change);
-			if (!write_wanted(&change, image->size))
+			if (!write_wanted(&change, end < image->size ? end : image->size))
 				return false;
 		}
 		nr_entries++;
@@ -216,8 +222,9 @@ static void check_bat(const struct vc_image *image)
 	disk.block_size = image->meta.block_size;
 	disk.sector_size = image->meta.logical_sector_size;
 	disk.has_parent = image->meta.has_parent;
-	/* A file whose last MiB is not whole is made longer before it is used. */
+	/* Behind the last byte only what cannot be read may lie, in the last MiB. */
 	disk.nr_mib = (image->size + VHDX_MIB - 1) / VHDX_MIB;
+	disk.size = image->size;
 	oracle_disk_init(&disk);
 	fuzz_assert(nr == oracle_bat_entries(&disk));
 	oracle_claim(&disk, image->header.log_offset, image->header.log_length);

@@ -162,7 +162,7 @@ u32 oracle_bat_entries(const struct oracle_disk *disk)
  * All of a block is its own.  Of the last one the file need only have what is of the
  * disk: there are writers that do so.
  */
-static void claim_block(struct oracle_disk *disk, u64 place, u64 block)
+static void claim_block(struct oracle_disk *disk, u64 place, u64 block, bool data)
 {
 	u64 there = disk->virtual_size - block * disk->block_size;
 	u64 end = (u64)disk->nr_mib * MIB;
@@ -171,6 +171,8 @@ static void claim_block(struct oracle_disk *disk, u64 place, u64 block)
 	if (there > length)
 		there = length;
 	fuzz_assert(place < end && there <= end - place);
+	/* What can be read of it is there to the last byte. */
+	fuzz_assert(!data || place + there <= disk->size);
 	oracle_claim(disk, place, length < end - place ? length : end - place);
 }
 
@@ -189,6 +191,7 @@ void oracle_bat_entry(struct oracle_disk *disk, u32 index, u64 entry)
 	if (is_bitmap) {
 		fuzz_assert(state == 6 || (!state && disk->partial != chunk + 1));
 		fuzz_assert(disk->has_parent || !state);
+		fuzz_assert(!state || place + MIB <= disk->size);
 		if (state == 6)
 			oracle_claim(disk, place, MIB);
 		return;
@@ -196,7 +199,7 @@ void oracle_bat_entry(struct oracle_disk *disk, u32 index, u64 entry)
 	fuzz_assert(state != 4 && state != 5 && (state != 7 || disk->has_parent));
 	/* What is not present may keep a place. */
 	if (state >= 6 || ((state == 1 || state == 3) && place))
-		claim_block(disk, place, block);
+		claim_block(disk, place, block, state >= 6);
 	if (state == 7)
 		disk->partial = chunk + 1;
 }

@@ -58,7 +58,8 @@ void oracle_change(const struct oracle_ring *ring, const struct oracle_entry *en
 
 /**
  * struct oracle_disk - a BAT and its file
- * @nr_mib: length of the file
+ * @nr_mib: length of the file, rounded up
+ * @size: and not rounded, bytes
  * @partial: the last chunk that has a partially present block, counted from 1
  * @taken: MiB that belong to something
  */
@@ -68,6 +69,7 @@ struct oracle_disk {
 	u32 sector_size;
 	bool has_parent;
 	u32 nr_mib;
+	u64 size;
 	u32 partial;
 	bool taken[ORACLE_MAX_MIB];
 };

@@ -40,6 +40,8 @@ struct op {
 static struct op ops[MAX_OPS];
 static unsigned int nr_ops;
 static bool recording;
+static bool fail_realloc;
+static bool fail_read;
 static u32 models[COMMITS + 1][SECTORS];
 static u64 seed = 1;
 
@@ -92,6 +94,17 @@ int __wrap_fallocate64(int fd __always_unused, int mode __always_unused,
 	return -1;
 }
 
+void *__wrap_realloc(void *old, size_t size)
+{
+	return fail_realloc ? NULL : __real_realloc(old, size);
+}
+
+ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t at)
+{
+	errno = EIO;
+	return fail_read ? -1 : __real_pread64(fd, buf, len, at);
+}
+
 /* ---- the image ------------------------------------------------------------------ */
 
 static void check(int ret, const struct vc_err *err)
@@ -107,7 +120,7 @@ static void sector_fill(u8 *buf, u32 what)
 		unit_random(buf, 512, what);
 }
 
-static void make(const char *base, const char *delta)
+static void make(const char *base, const char *delta, u64 size)
 {
 	struct vc_create_options options = { .block_size = VHDX_MIB, .creator = "test" };
 	struct vc_chain_options walk = { };
@@ -117,7 +130,7 @@ static void make(const char *base, const char *delta)
 	int fd = open(base, O_RDWR | O_CREAT | O_TRUNC, 0600);
 
 	assert_true(fd >= 0);
-	assert_int_equal(__real_ftruncate64(fd, DISK), 0);
+	assert_int_equal(__real_ftruncate64(fd, size), 0);
 	close(fd);
 	check(vc_chain_open(&chain, base, &walk, &err), &err);
 	options.base = &chain;
@@ -381,7 +394,7 @@ static void test_power_fails(void **state __always_unused)
 
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chdir(dir), 0);
-	make("base", "delta.vhdx");
+	make("base", "delta.vhdx", DISK);
 	assert_int_equal(system("cp delta.vhdx before.vhdx"), 0);
 	recording = true;
 	change_all("delta.vhdx");
@@ -418,7 +431,7 @@ static void test_abort_leaves_all(void **state __always_unused)
 
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chdir(dir), 0);
-	make("base", "delta.vhdx");
+	make("base", "delta.vhdx", DISK);
 	assert_int_equal(system("cp delta.vhdx before.vhdx"), 0);
 	image = open_for_edit("delta.vhdx");
 	check(vc_edit_begin(&edit, image, &err), &err);
@@ -438,11 +451,54 @@ static void test_abort_leaves_all(void **state __always_unused)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* What could not be read, or kept, is not known: others go on after such an error. */
+static void test_pages_after_errors(void **state __always_unused)
+{
+	const u64 page = VHDX_SECTORS_PER_PAGE;
+	char dir[] = "/dev/shm/test-edit.XXXXXX";
+	struct vc_image *image;
+	struct vc_edit *edit;
+	struct vc_err err;
+	char cmd[256];
+	u8 byte = 0;
+	u64 i;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	make("base", "delta.vhdx", 40 * page * 512);
+	image = open_for_edit("delta.vhdx");
+	check(vc_edit_begin(&edit, image, &err), &err);
+	for (i = 0; i < 40; i++) {
+		/* Each time that there is no room, and more often. */
+		fail_realloc = true;
+		vc_edit_set_bits(edit, i * page, 1, true, &err);
+		vc_edit_set_bits(edit, i * page, 1, true, &err);
+		fail_realloc = false;
+		check(vc_edit_set_bits(edit, i * page, 1, true, &err), &err);
+	}
+	check(vc_edit_end(edit, &err), &err);
+
+	check(vc_edit_begin(&edit, image, &err), &err);
+	fail_read = true;
+	assert_int_equal(vc_edit_set_bits(edit, 1, 1, true, &err), -EIO);
+	fail_read = false;
+	check(vc_edit_set_bits(edit, 2, 1, true, &err), &err);
+	i = vhdx_bat_mib(vc_edit_bitmap_block(edit, 0)) << VHDX_MIB_SHIFT;
+	check(vc_edit_end(edit, &err), &err);
+	check(vc_image_read(image, "bits", i, &byte, 1, &err), &err);
+	assert_int_equal(byte, 5);
+	vc_image_close(image);
+	assert_int_equal(chdir("/"), 0);
+	snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
+	assert_int_equal(system(cmd), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power_fails),
 		cmocka_unit_test(test_abort_leaves_all),
+		cmocka_unit_test(test_pages_after_errors),
 	};
 
 	return cmocka_run_group_tests_name("edit", tests, NULL, NULL);

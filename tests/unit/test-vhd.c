@@ -146,11 +146,10 @@ static void test_header(void **state)
 static int walk(const u32 *bat, unsigned int nr, u64 sectors)
 {
 	struct vhd_bat_walk w = { .header = &hinfo, .file_size = sectors * 512 };
-	u32 slot[64];
+	u32 slot[64] = { };
 	int ret = 0;
 	unsigned int i;
 
-	memset(slot, 0xff, sizeof(slot));
 	w.slot = slot;
 	w.nr_slots = vhd_nr_slots(&hinfo, w.file_size);
 	assert_true(w.nr_slots <= ARRAY_SIZE(slot));

@@ -5,6 +5,10 @@
 
 #include <sys/types.h>
 
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+ssize_t __real_pread64(int fd, void *buf, size_t len, off_t at);
+ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t at);
 ssize_t __real_pwrite64(int fd, const void *buf, size_t len, off_t at);
 ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t at);
 int __real_fsync(int fd);

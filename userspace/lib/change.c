@@ -106,7 +106,7 @@ static struct vc_change_page *vc_change_page(struct vc_change *change, const cha
 		if (change->pages[i].offset == offset)
 			return &change->pages[i];
 	if (!vc_change_room(change)) {
-		vc_error(err, EFBIG, change->image->file.path,
+		vc_error(err, EINVAL, change->image->file.path,
 			 "the log is too small for a change of more than %u pages",
 			 change->nr_pages);
 		return NULL;

@@ -460,6 +460,23 @@ static bool vc_is_metadata(const struct vc_checker *checker, u64 offset, u64 len
 	return false;
 }
 
+/* Is a part of the range in a block of the guest? */
+static bool vc_is_payload(const struct vc_checker *checker, u64 offset, u64 length)
+{
+	u64 end = offset + length;
+	u64 next;
+
+	for (; offset < end; offset = next) {
+		next = (offset | (VHDX_MIB - 1)) + 1;
+		if (next > end)
+			next = end;
+		if (vc_usage_taken(&checker->check->usage, offset >> VHDX_MIB_SHIFT) &&
+		    !vc_is_metadata(checker, offset, next - offset))
+			return true;
+	}
+	return false;
+}
+
 /* No replay may write to what the guest has written. */
 static void vc_check_log_targets(struct vc_checker *checker)
 {
@@ -470,8 +487,7 @@ static void vc_check_log_targets(struct vc_checker *checker)
 
 	for (i = 0; image->overlay && vc_overlay_range(image->overlay, i, &offset, &length);
 	     i++) {
-		if (vc_is_metadata(checker, offset, length) ||
-		    !vc_usage_taken(&checker->check->usage, offset >> VHDX_MIB_SHIFT))
+		if (!vc_is_payload(checker, offset, length))
 			continue;
 		vc_found(checker, VC_FOUND_LOG, VC_CORRUPT, offset)->length = length;
 		vc_find(checker, "the log would write %llu bytes on a block (offset %llu)",

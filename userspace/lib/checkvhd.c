@@ -120,23 +120,22 @@ static int vc_vhd_check_bat(struct vc_vhd_checker *checker, struct vc_err *err)
 		.file_size = checker->image->size,
 		.nr_slots = vhd_nr_slots(h, checker->image->size),
 	};
-	__be32 *bat = malloc(4ULL * h->nr_blocks);
+	__be32 bat[VC_VHD_BAT_STEP];
 	u32 nr_faults = 0;
 	u32 entry;
 	u32 i;
 	int ret;
 
-	walk.slot = malloc(4ULL * walk.nr_slots);
-	ret = bat && walk.slot ? 0 : vc_error_nomem(err);
-	if (!ret)
-		ret = vc_file_read(&checker->image->file, "BAT", h->bat_offset, bat,
-				   4ULL * h->nr_blocks, err);
-	if (!ret)
-		memset(walk.slot, 0xff, 4ULL * walk.nr_slots);
+	walk.slot = calloc(walk.nr_slots, 4);
+	ret = walk.slot ? 0 : vc_error_nomem(err);
 	for (i = 0; i < h->nr_blocks && !ret; i++) {
 		struct vhdx_fault fault = { .offset = h->bat_offset + 4ULL * i };
 
-		entry = be32_to_cpu(bat[i]);
+		if (!(i % VC_VHD_BAT_STEP))
+			ret = vc_vhd_read_bat(checker->image, i, bat, err);
+		if (ret)
+			break;
+		entry = be32_to_cpu(bat[i % VC_VHD_BAT_STEP]);
 		if (!vhd_bat_walk_entry(&walk, entry, &fault) && entry != VHD_NO_BLOCK &&
 		    vc_vhd_on_locator(checker, entry))
 			fault.what = "BAT entry: block lies on a parent locator";
@@ -149,7 +148,6 @@ static int vc_vhd_check_bat(struct vc_vhd_checker *checker, struct vc_err *err)
 		vc_vhd_found(checker, VC_FOUND_BAT, h->bat_offset,
 			     "and %u more faults in the BAT", nr_faults - VC_BAT_FAULTS);
 	free(walk.slot);
-	free(bat);
 	return ret;
 }
 

@@ -105,13 +105,15 @@ static int vc_piece_add(struct vc_piece *piece, const struct vc_extent *extent,
 			struct vc_err *err)
 {
 	struct vc_extent *list = piece->extent;
+	unsigned int room;
 
 	if (piece->nr == piece->room) {
-		piece->room = piece->room ? 2 * piece->room : 64;
-		list = realloc(list, piece->room * sizeof(*list));
+		room = piece->room ? 2 * piece->room : 64;
+		list = realloc(list, room * sizeof(*list));
 		if (!list)
 			return vc_error_nomem(err);
 		piece->extent = list;
+		piece->room = room;
 	}
 	list[piece->nr++] = *extent;
 	return 0;

@@ -137,7 +137,6 @@ static u32 vc_bits_same(const u8 *bits, u32 bit, u32 end, u32 order)
 static int vc_layer_window(struct vc_disk_layer *layer, u64 at, size_t len,
 			   struct vc_err *err)
 {
-	size_t room = len;
 	int ret;
 
 	if (layer->window && layer->window_at == at)
@@ -147,10 +146,6 @@ static int vc_layer_window(struct vc_disk_layer *layer, u64 at, size_t len,
 	if (!layer->window)
 		return vc_error_nomem(err);
 	layer->window_at = ~0ULL;
-	/* As the target sees a file that was made longer: no bit is set there. */
-	if (at < layer->image->size && layer->image->size - at < len)
-		len = layer->image->size - at;
-	memset(layer->window + len, 0, room - len);
 	ret = vc_image_read(layer->image, "sector bitmap", at, layer->window, len, err);
 	if (!ret)
 		layer->window_at = at;
@@ -250,22 +245,6 @@ static int vc_piece_vhdx(struct vc_disk_layer *layer, struct vc_run *run,
 	}
 }
 
-/* Some writers cut the last block: what the file does not have is zeros. */
-static void vc_piece_cut(const struct vc_image *image, struct vc_run *run)
-{
-	u64 left;
-
-	if (run->kind != VC_RUN_DATA || run->place + (run->end - run->start) <= image->size)
-		return;
-	if (run->place >= image->size) {
-		run->kind = VC_RUN_ZERO;
-		return;
-	}
-	left = (image->size - run->place + 511) & ~511ULL;
-	if (run->end - run->start > left)
-		run->end = run->start + left;
-}
-
 /* What the file system knows about the file at @place. */
 static void vc_layer_ask_hole(struct vc_disk_layer *layer, u64 place)
 {
@@ -330,7 +309,6 @@ static int vc_layer_piece(struct vc_disk_layer *layer, u64 offset, struct vc_run
 	}
 	if (ret)
 		return ret;
-	vc_piece_cut(layer->image, run);
 	vc_piece_hole(layer, run);
 	return 0;
 }

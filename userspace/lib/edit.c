@@ -20,7 +20,7 @@
 
 /* A page of a sector bitmap, or of the metadata region. */
 struct vc_edit_page {
-	u64 offset;		/* in the file; of a bitmap page: set at the commit */
+	u64 offset;		/* in the file */
 	u32 number;		/* of a bitmap page */
 	bool dirty;
 	u8 data[VHDX_PAGE_SIZE];
@@ -219,24 +219,35 @@ static void vc_edit_release(struct vc_edit *edit)
 
 /* ---- pages ---------------------------------------------------------------------- */
 
-static struct vc_edit_page *vc_page_new(struct vc_pages *pages, struct vc_err *err)
+/* A page is known when it is there and was read, not before. */
+static int vc_page_read(struct vc_edit *edit, struct vc_pages *pages, const char *what,
+			u64 offset, struct vc_edit_page **result, struct vc_err *err)
 {
 	struct vc_edit_page **list = pages->page;
-	struct vc_edit_page *page = calloc(1, sizeof(*page));
+	struct vc_edit_page *page;
+	u32 room;
+	int ret;
 
-	if (page && pages->nr == pages->room) {
-		pages->room = pages->room ? 2 * pages->room : 16;
-		list = realloc(list, pages->room * sizeof(*list));
-		if (list)
-			pages->page = list;
+	if (pages->nr == pages->room) {
+		room = pages->room ? 2 * pages->room : 16;
+		list = realloc(list, room * sizeof(*list));
+		if (!list)
+			return vc_error_nomem(err);
+		pages->page = list;
+		pages->room = room;
 	}
-	if (!page || !list) {
+	page = calloc(1, sizeof(*page));
+	if (!page)
+		return vc_error_nomem(err);
+	page->offset = offset;
+	ret = vc_file_read(&edit->image->file, what, offset, page->data, VHDX_PAGE_SIZE, err);
+	if (ret) {
 		free(page);
-		vc_error_nomem(err);
-		return NULL;
+		return ret;
 	}
 	list[pages->nr++] = page;
-	return page;
+	*result = page;
+	return 0;
 }
 
 static void vc_pages_drop(struct vc_pages *pages)
@@ -348,21 +359,18 @@ static u64 vc_bitmap_offset(const struct vc_edit *edit, u32 number)
 static int vc_bitmap_page(struct vc_edit *edit, u32 number, struct vc_edit_page **result,
 			  struct vc_err *err)
 {
-	struct vc_edit_page *page = edit->by_number[number];
 	int ret;
 
-	*result = page;
-	if (page)
+	*result = edit->by_number[number];
+	if (*result)
 		return 0;
-	page = vc_page_new(&edit->bitmaps, err);
-	if (!page)
-		return -ENOMEM;
-	page->number = number;
-	edit->by_number[number] = page;
-	ret = vc_file_read(&edit->image->file, "sector bitmap", vc_bitmap_offset(edit, number),
-			   page->data, VHDX_PAGE_SIZE, err);
-	*result = page;
-	return ret;
+	ret = vc_page_read(edit, &edit->bitmaps, "sector bitmap",
+			   vc_bitmap_offset(edit, number), result, err);
+	if (ret)
+		return ret;
+	(*result)->number = number;
+	edit->by_number[number] = *result;
+	return 0;
 }
 
 static int vc_bitmap_add(struct vc_edit *edit, u32 chunk, struct vc_err *err)
@@ -455,7 +463,6 @@ int vc_edit_set_bitmap_block(struct vc_edit *edit, u32 chunk, unsigned int state
 static int vc_item_page(struct vc_edit *edit, u64 offset, struct vc_edit_page **result,
 			struct vc_err *err)
 {
-	struct vc_edit_page *page;
 	u32 i;
 
 	for (i = 0; i < edit->items.nr; i++)
@@ -463,13 +470,7 @@ static int vc_item_page(struct vc_edit *edit, u64 offset, struct vc_edit_page **
 			*result = edit->items.page[i];
 			return 0;
 		}
-	page = vc_page_new(&edit->items, err);
-	if (!page)
-		return -ENOMEM;
-	page->offset = offset;
-	*result = page;
-	return vc_file_read(&edit->image->file, "metadata region", offset, page->data,
-			    VHDX_PAGE_SIZE, err);
+	return vc_page_read(edit, &edit->items, "metadata region", offset, result, err);
 }
 
 /* Copy to or from the region, with what was changed and not yet committed. */

@@ -388,6 +388,34 @@ struct vc_walk {
 	void *data;
 };
 
+/*
+ * The claims are in MiB, rounded up: a file may end inside the last block, which old
+ * writers cut at the virtual end.  What can be read of a block must be there.
+ */
+static int vc_walk_end(const struct vc_walk *walk, u64 entry, bool is_bitmap, u32 number,
+		       struct vhdx_fault *fault)
+{
+	const struct vhdx_geometry *geo = &walk->image->geo;
+	u64 place = vhdx_bat_mib(entry) << VHDX_MIB_SHIFT;
+	u64 need = VHDX_MIB;
+
+	if (number == ~0U || vhdx_bat_state(entry) < VHDX_BLOCK_FULLY_PRESENT)
+		return 0;
+	if (!is_bitmap) {
+		need = geo->virtual_size - ((u64)number << geo->block_shift);
+		if (need > geo->block_size)
+			need = geo->block_size;
+	}
+	if (place + need <= walk->image->size)
+		return 0;
+	*fault = (struct vhdx_fault) {
+		.what = "BAT entry: block lies behind the end of the file",
+		.offset = walk->bat.bat_offset + 8ULL * (walk->bat.index - 1),
+		.value = entry,
+	};
+	return -EINVAL;
+}
+
 static int vc_walk_entries(struct vc_walk *walk, const __le64 *entries, u32 n,
 			   struct vc_err *err)
 {
@@ -401,6 +429,8 @@ static int vc_walk_entries(struct vc_walk *walk, const __le64 *entries, u32 n,
 	for (i = 0; i < n; i++) {
 		entry = le64_to_cpu(entries[i]);
 		ret = vhdx_bat_walk_entry(&walk->bat, entry, &is_bitmap, &number, &fault);
+		if (!ret)
+			ret = vc_walk_end(walk, entry, is_bitmap, number, &fault);
 		if (ret && walk->fault_fn) {
 			walk->fault_fn(walk->data, number, is_bitmap, entry, ret, &fault);
 			continue;

@@ -295,6 +295,10 @@ int vc_locator_parse(const void *item, u32 length, const char *path, u64 offset,
 		return vc_error(err, EINVAL, path,
 				"parent locator: %u entries do not fit (offset %llu)", count,
 				offset);
+	if (count > VC_LOCATOR_MAX_PAIRS)
+		return vc_error(err, EINVAL, path,
+				"parent locator: %u entries, more than %u (offset %llu)", count,
+				VC_LOCATOR_MAX_PAIRS, offset);
 	locator = vc_locator_new(&h->locator_type);
 	if (!locator)
 		return vc_error_nomem(err);
@@ -347,6 +351,9 @@ int vc_locator_build(const struct vc_locator *locator, void **item, u32 *length,
 	int ret = 0;
 	u8 *buf;
 
+	if (locator->nr_pairs > VC_LOCATOR_MAX_PAIRS)
+		return vc_error(err, EINVAL, NULL, "parent locator: %u entries, more than %u",
+				locator->nr_pairs, VC_LOCATOR_MAX_PAIRS);
 	/* No character of UTF-8 needs more than twice its bytes in UTF-16. */
 	for (i = 0; i < locator->nr_pairs; i++)
 		room += sizeof(*entries) + 2 * strlen(locator->pairs[i].key) +

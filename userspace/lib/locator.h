@@ -50,6 +50,12 @@ extern const struct vhdx_guid vc_guid_locator_vhd;
 #define VC_KEY_MERGE_MASK	"merge_mask"
 #define VC_KEY_MERGE_FINGERPRINT "merge_fingerprint"
 
+/*
+ * There are five keys, and nobody is known to write others.  Strings may lie on each other:
+ * without a limit an item could hold thousands of times its size.
+ */
+#define VC_LOCATOR_MAX_PAIRS	64U
+
 struct vc_locator_pair {
 	char *key;
 	char *value;

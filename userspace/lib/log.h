@@ -9,6 +9,44 @@
 #include "image.h"
 
 /**
+ * struct vc_ring - a log in memory
+ * @path: of the file, for messages
+ * @offset: of the log in the file, for messages
+ * @buf: all @length bytes, as they are there
+ * @joined: the last entry that was checked and goes around the end
+ * @work: bytes that may yet be checked
+ */
+struct vc_ring {
+	const char *path;
+	u64 offset;
+	u8 *buf;
+	u32 length;
+	u8 *joined;
+	u64 work;
+};
+
+/* @ring is valid for vc_ring_free() also after an error; @file must stay open. */
+int vc_ring_read(struct vc_ring *ring, const struct vc_file *file,
+		 const struct vhdx_header_info *h, struct vc_err *err);
+void vc_ring_free(struct vc_ring *ring);
+
+/* Is there an entry's header at @pos? */
+bool vc_ring_parse(const struct vc_ring *ring, u32 pos, struct vhdx_log_entry_info *info);
+
+/**
+ * vc_ring_check() - check a whole entry
+ * @ring: the log
+ * @pos: where in it
+ * @info: as vc_ring_parse() gave it
+ * @entry: result: the entry in one piece, until the next call
+ * @err: filled in on error: without memory, or if it all takes too long
+ *
+ * Return: 1 if it is valid, 0 if not, or a negative errno.
+ */
+int vc_ring_check(struct vc_ring *ring, u32 pos, const struct vhdx_log_entry_info *info,
+		  const u8 **entry, struct vc_err *err);
+
+/**
  * struct vc_log_report - what a replay did
  * @nr_entries: entries replayed
  * @nr_pages: 4 KiB pages written
@@ -30,7 +68,7 @@ struct vc_log_report {
 	u64 new_size;
 };
 
-/* The log, replayed in memory: what it would write, in order. */
+/* The log, replayed in memory: what it would write, of each place the last. */
 struct vc_overlay;
 
 const struct vc_log_report *vc_overlay_report(const struct vc_overlay *overlay);

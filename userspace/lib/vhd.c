@@ -244,6 +244,17 @@ int vc_vhd_load(struct vc_image *image, struct vc_err *err)
 	return ret ? ret : 1;
 }
 
+int vc_vhd_read_bat(const struct vc_image *image, u32 first, __be32 *bat, struct vc_err *err)
+{
+	const struct vhd_header_info *h = &image->vhd->header;
+	u32 nr = h->nr_blocks - first;
+
+	if (nr > VC_VHD_BAT_STEP)
+		nr = VC_VHD_BAT_STEP;
+	return vc_file_read(&image->file, "BAT", h->bat_offset + 4ULL * first, bat, 4ULL * nr,
+			    err);
+}
+
 int vc_vhd_bat(const struct vc_image *image, u32 **places, u32 *nr_present,
 	       struct vc_err *err)
 {
@@ -255,21 +266,25 @@ int vc_vhd_bat(const struct vc_image *image, u32 **places, u32 *nr_present,
 	};
 	struct vhdx_fault fault = { };
 	__be32 *bat;
+	int ret = 0;
 	u32 i;
-	int ret;
 
 	*places = NULL;
+	/* What is a hole in a sparse file takes no memory. */
 	bat = malloc(4ULL * h->nr_blocks);
-	walk.slot = malloc(4ULL * walk.nr_slots);
+	walk.slot = calloc(walk.nr_slots, 4);
 	if (!bat || !walk.slot) {
 		ret = vc_error_nomem(err);
 		goto out;
 	}
-	memset(walk.slot, 0xff, 4ULL * walk.nr_slots);
-	ret = vc_file_read(&image->file, "BAT", h->bat_offset, bat, 4ULL * h->nr_blocks, err);
 	for (i = 0; i < h->nr_blocks && !ret; i++) {
-		u32 entry = be32_to_cpu(bat[i]);
+		u32 entry;
 
+		if (!(i % VC_VHD_BAT_STEP))
+			ret = vc_vhd_read_bat(image, i, &bat[i], err);
+		if (ret)
+			break;
+		entry = be32_to_cpu(bat[i]);
 		ret = vhd_bat_walk_entry(&walk, entry, &fault);
 		if (ret)
 			vc_error_fault(err, ret, image->file.path, &fault);

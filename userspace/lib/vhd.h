@@ -46,6 +46,13 @@ static inline bool vc_vhd_is_fixed(const struct vc_image *image)
 int vc_vhd_read_footer(const struct vc_image *image, bool copy, struct vhd_footer *f,
 		       u64 *offset, struct vc_err *err);
 
+/*
+ * Entry @first of the BAT and those behind it, up to VC_VHD_BAT_STEP of them: only a BAT
+ * that has passed so far is read further.
+ */
+#define VC_VHD_BAT_STEP	1024U
+int vc_vhd_read_bat(const struct vc_image *image, u32 first, __be32 *bat, struct vc_err *err);
+
 /**
  * vc_vhd_bat() - read and check the BAT
  * @image: dynamic or differencing

@@ -8,20 +8,22 @@
 #include "options.h"
 
 #define DUMP_LOG_MOST	(64 * VHDX_MIB)	/* a longer log is not searched */
+#define DUMP_LOG_WRITES	0x40000U	/* nor is more shown of one */
+#define DUMP_PAGE_RUNS	64U		/* a bitmap page with more runs is shown as it is */
 
 static struct json_object *dump_add_object(struct json_object *parent, const char *key)
 {
-	struct json_object *object = json_object_new_object();
+	struct json_object *object = json_need(json_object_new_object());
 
-	json_object_object_add(parent, key, object);
+	json_add(parent, key, object);
 	return object;
 }
 
 static struct json_object *dump_add_array(struct json_object *parent, const char *key)
 {
-	struct json_object *array = json_object_new_array();
+	struct json_object *array = json_need(json_object_new_array());
 
-	json_object_object_add(parent, key, array);
+	json_add(parent, key, array);
 	return array;
 }
 
@@ -29,7 +31,7 @@ static struct json_object *dump_push(struct json_object *array)
 {
 	struct json_object *object = json_object_new_object();
 
-	json_object_array_add(array, object);
+	json_push(array, object);
 	return object;
 }
 
@@ -203,7 +205,7 @@ static void dump_locator(const struct vc_locator *locator, struct json_object *t
 	unsigned int i;
 
 	if (!locator) {
-		json_object_object_add(top, "parent-locator", NULL);
+		json_add(top, "parent-locator", NULL);
 		return;
 	}
 	json = dump_add_object(top, "parent-locator");
@@ -260,24 +262,64 @@ static void dump_block(struct dump_bat *bat, u32 block, u64 entry)
 	run->count++;
 }
 
-/* The runs of set bits of one page, as [first sector, sectors]. */
-static void dump_bits(const u8 *bits, u64 first, u64 nr, struct json_object *array)
+/*
+ * The bits that are set: runs, as [first sector, sectors], and of a page that has many the
+ * page itself.  So it takes a few times the memory of the bitmap, however that looks.
+ */
+struct dump_bits {
+	struct json_object *runs;
+	struct json_object *pages;
+	u64 start;		/* of a run that may go on */
+	u64 end;
+};
+
+static void dump_bits_end(struct dump_bits *out)
 {
 	struct json_object *pair;
-	u64 start;
+
+	if (out->start == out->end)
+		return;
+	pair = json_need(json_object_new_array());
+	json_push(pair, json_object_new_uint64(out->start));
+	json_push(pair, json_object_new_uint64(out->end - out->start));
+	json_push(out->runs, pair);
+	out->start = out->end;
+}
+
+static unsigned int dump_nr_runs(const u8 *bits)
+{
+	unsigned int last = 0;
+	unsigned int nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < VHDX_PAGE_SIZE; last = bits[i++] >> 7)
+		nr += __builtin_popcount(bits[i] & ~(bits[i] << 1 | last) & 0xff);
+	return nr;
+}
+
+static void dump_page(struct dump_bits *out, const u8 *bits, u64 first)
+{
+	struct json_object *page;
 	u64 i = 0;
 
-	while (i < nr) {
+	if (dump_nr_runs(bits) > DUMP_PAGE_RUNS) {
+		page = dump_push(out->pages);
+		json_add_number(page, "first", first);
+		dump_add_hex(page, "bits", bits, VHDX_PAGE_SIZE);
+		return;
+	}
+	while (i < VHDX_SECTORS_PER_PAGE) {
 		if (!(bits[i / 8] >> i % 8 & 1)) {
 			i += !(i % 8) && !bits[i / 8] ? 8 : 1;
 			continue;
 		}
-		for (start = i; i < nr && bits[i / 8] >> i % 8 & 1; i++)
-			;
-		pair = json_object_new_array();
-		json_object_array_add(pair, json_object_new_uint64(first + start));
-		json_object_array_add(pair, json_object_new_uint64(i - start));
-		json_object_array_add(array, pair);
+		if (out->end != first + i) {
+			dump_bits_end(out);
+			out->start = first + i;
+		}
+		while (i < VHDX_SECTORS_PER_PAGE && bits[i / 8] >> i % 8 & 1)
+			i++;
+		out->end = first + i;
 	}
 }
 
@@ -286,7 +328,8 @@ static int dump_bitmap(struct dump_bat *bat, u32 chunk, u64 entry, struct vc_err
 	u64 first = (u64)chunk << VHDX_SECTORS_PER_CHUNK_SHIFT;
 	struct json_object *json = dump_push(bat->bitmaps);
 	u64 offset = vhdx_bat_mib(entry) << VHDX_MIB_SHIFT;
-	struct json_object *array;
+	struct dump_bits out = { };
+	unsigned int i;
 	u8 *bits;
 	int ret;
 
@@ -298,8 +341,12 @@ static int dump_bitmap(struct dump_bat *bat, u32 chunk, u64 entry, struct vc_err
 		return vc_error_nomem(err);
 	ret = vc_image_read(bat->image, "sector bitmap", offset, bits, VHDX_MIB, err);
 	if (!ret) {
-		array = dump_add_array(json, "bits");
-		dump_bits(bits, first, 1ULL << VHDX_SECTORS_PER_CHUNK_SHIFT, array);
+		out.runs = dump_add_array(json, "bits");
+		out.pages = dump_add_array(json, "pages");
+		for (i = 0; i < VHDX_BITMAP_PAGES_PER_CHUNK; i++)
+			dump_page(&out, bits + i * VHDX_PAGE_SIZE,
+				  first + (u64)i * VHDX_SECTORS_PER_PAGE);
+		dump_bits_end(&out);
 	}
 	free(bits);
 	return ret;
@@ -349,11 +396,11 @@ static int dump_bat(const struct vc_image *image, struct json_object *top,
 
 /* ---- the log -------------------------------------------------------------------------- */
 
-static void dump_log_entry(const u8 *entry, const struct vhdx_log_entry_info *info, u64 at,
+static void dump_log_entry(const u8 *entry, bool valid,
+			   const struct vhdx_log_entry_info *info, u64 at,
 			   struct json_object *json)
 {
 	const struct vhdx_log_zero_descriptor *desc;
-	bool valid = !vhdx_log_entry_check(entry, info);
 	struct json_object *array;
 	struct json_object *object;
 	u32 i;
@@ -385,26 +432,31 @@ static int dump_log(const struct vc_file *file, const struct vhdx_header_info *h
 {
 	struct json_object *array = dump_add_array(top, "log");
 	struct vhdx_log_entry_info info;
-	u32 length = h->log_length;
+	struct vc_ring ring;
+	const u8 *entry;
+	u64 nr = 0;
 	u32 pos;
 	int ret;
-	u8 *ring;
 
-	if (length > DUMP_LOG_MOST)
-		return vc_error(err, EFBIG, file->path, "log: too long to be searched");
-	/* Twice, so that an entry that goes around the end is in one piece. */
-	ring = malloc(2 * (size_t)length);
-	if (!ring)
-		return vc_error_nomem(err);
-	ret = vc_file_read(file, "log", h->log_offset, ring, length, err);
-	if (!ret)
-		memcpy(ring + length, ring, length);
-	for (pos = 0; !ret && pos < length; pos += VHDX_LOG_SECTOR)
-		if (!vhdx_log_entry_parse((const void *)(ring + pos), length, &info))
-			dump_log_entry(ring + pos, &info, h->log_offset + pos,
+	if (h->log_length > DUMP_LOG_MOST)
+		return vc_error(err, EINVAL, file->path,
+				"log: too long to be searched (offset %llu)", h->log_offset);
+	ret = vc_ring_read(&ring, file, h, err);
+	for (pos = 0; ret >= 0 && pos < ring.length; pos += VHDX_LOG_SECTOR) {
+		if (!vc_ring_parse(&ring, pos, &info))
+			continue;
+		ret = vc_ring_check(&ring, pos, &info, &entry, err);
+		nr += ret > 0 ? info.descriptor_count : 0;
+		if (nr > DUMP_LOG_WRITES)
+			ret = vc_error(err, EINVAL, file->path,
+				       "log: too many writes to be shown (offset %llu)",
+				       h->log_offset + pos);
+		if (ret >= 0)
+			dump_log_entry(entry, ret, &info, h->log_offset + pos,
 				       dump_push(array));
-	free(ring);
-	return ret;
+	}
+	vc_ring_free(&ring);
+	return ret < 0 ? ret : 0;
 }
 
 /* ---- all of it ------------------------------------------------------------------------- */
@@ -424,7 +476,7 @@ static void dump_file(const struct vc_file *file, struct json_object *top)
 static void dump_error(struct json_object *errors, int ret, const struct vc_err *err)
 {
 	if (ret)
-		json_object_array_add(errors, json_object_new_string(err->msg));
+		json_push(errors, json_object_new_string(err->msg));
 }
 
 static void dump_image(const struct vc_image *image, struct json_object *top,
@@ -495,7 +547,7 @@ static int dump_run(const char *path, struct vc_err *err)
 	}
 	vc_file_refresh(&file);
 	top = json_new();
-	errors = json_object_new_array();
+	errors = json_need(json_object_new_array());
 	dump_file(&file, top);
 	dump_error(errors, dump_headers(&file, top, &why), &why);
 	bad = vc_image_open(&image, path, VC_IMAGE_REPLAY, NULL, &why);
@@ -507,8 +559,8 @@ static int dump_run(const char *path, struct vc_err *err)
 	if (image && image->format == VC_FORMAT_VHDX)
 		dump_image(image, top, errors);
 	else if (image)
-		json_object_array_add(errors, json_object_new_string("not a VHDX"));
-	json_object_object_add(top, "errors", errors);
+		json_push(errors, json_object_new_string("not a VHDX"));
+	json_add(top, "errors", errors);
 	vc_image_close(headers);
 	vc_image_close(image);
 	vc_file_close(&file);

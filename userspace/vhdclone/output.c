@@ -53,9 +53,34 @@ int finish_stdout(int code)
 	return VC_EXIT_WRONG;
 }
 
+static void *json_memory(const void *object)
+{
+	if (object)
+		return (void *)object;
+	fprintf(stderr, "vhdclone: out of memory\n");
+	exit(VC_EXIT_MEMORY);
+}
+
+struct json_object *json_need(struct json_object *object)
+{
+	return json_memory(object);
+}
+
+void json_add(struct json_object *object, const char *key, struct json_object *value)
+{
+	if (json_object_object_add(object, key, value))
+		json_memory(NULL);
+}
+
+void json_push(struct json_object *array, struct json_object *value)
+{
+	if (json_object_array_add(array, json_need(value)))
+		json_memory(NULL);
+}
+
 struct json_object *json_new(void)
 {
-	struct json_object *object = json_object_new_object();
+	struct json_object *object = json_need(json_object_new_object());
 
 	json_add_number(object, "json-version", 1);
 	return object;
@@ -63,17 +88,17 @@ struct json_object *json_new(void)
 
 void json_add_string(struct json_object *object, const char *key, const char *value)
 {
-	json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
+	json_add(object, key, value ? json_need(json_object_new_string(value)) : NULL);
 }
 
 void json_add_number(struct json_object *object, const char *key, u64 value)
 {
-	json_object_object_add(object, key, json_object_new_uint64(value));
+	json_add(object, key, json_need(json_object_new_uint64(value)));
 }
 
 void json_add_bool(struct json_object *object, const char *key, bool value)
 {
-	json_object_object_add(object, key, json_object_new_boolean(value));
+	json_add(object, key, json_need(json_object_new_boolean(value)));
 }
 
 void json_add_guid(struct json_object *object, const char *key,
@@ -87,9 +112,9 @@ void json_add_guid(struct json_object *object, const char *key,
 
 int json_finish(struct json_object *object)
 {
-	puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
-					    JSON_C_TO_STRING_SPACED |
-					    JSON_C_TO_STRING_NOSLASHESCAPE));
+	puts(json_memory(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
+							JSON_C_TO_STRING_SPACED |
+							JSON_C_TO_STRING_NOSLASHESCAPE)));
 	json_object_put(object);
 	return finish_stdout(VC_EXIT_OK);
 }

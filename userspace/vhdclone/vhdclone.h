@@ -93,6 +93,14 @@ void report_warning(const char *fmt, ...) __printf(1, 2);
 /* One line of text: control characters of untrusted names become '?'. */
 void print_clean(FILE *out, const char *text);
 
+/*
+ * JSON is printed when it is complete, and is complete: there is memory for it, or no
+ * program.  What json_object_new_...() returned goes through json_need().
+ */
+struct json_object *json_need(struct json_object *object);
+void json_add(struct json_object *object, const char *key, struct json_object *value);
+void json_push(struct json_object *array, struct json_object *value);
+
 /* A JSON object with "json-version". */
 struct json_object *json_new(void);
 void json_add_string(struct json_object *object, const char *key, const char *value);
