@@ -8,7 +8,7 @@
  * they must look at a page of the bitmap; nothing else is read from that delta: its reads
  * are pages that were loaded.  In a clone of FRESH writers set bits and discard blocks,
  * each blocks of its own, but all in the same few pages; and read back what they wrote.
- * Others look at much of a block while its bits change.
+ * Others look at much of a block, from the sector on whose bit may just be changing.
  * With each resume they go to the next chunk, which in the beginning has no bitmap yet.
  * Meanwhile memory is "short" all the time.
  *
@@ -50,6 +50,7 @@ static struct {
 	/* Of the sectors of FRESH; 0: not here */
 	u32 gen[CHUNKS][CHUNK_PAGES][WRITERS][BLOCK_SECTORS];
 	u32 chunk;			/* where writers are */
+	u64 about[WRITERS];		/* the sector that each is about to write */
 	bool stop;
 	u64 reads, writes, discards, looks, shrinks;
 } t;
@@ -101,6 +102,7 @@ static void *writer(void *data)
 		u64 first = block_sector(chunk, page, nr);
 		u32 *gens = t.gen[chunk][page][nr];
 
+		store(&t.about[nr], first + at);
 		if (!rng_below(&r, 100)) {
 			u64 range[2] = { first * SECTOR, size };
 
@@ -124,7 +126,7 @@ static void *writer(void *data)
 	return NULL;
 }
 
-/* Any generation will do, but it is of this sector. */
+/* Any generation will do if it is of this sector, or what was never written. */
 static bool may_be(const u8 *p, u64 sector)
 {
 	u32 gen;
@@ -136,17 +138,16 @@ static bool may_be(const u8 *p, u64 sector)
 static void *looker(void *data)
 {
 	u8 *buf = alloc_aligned(BLOCK_SECTORS * SECTOR);
+	const ssize_t size = BLOCK_SECTORS * SECTOR;
 	struct rng r;
 
 	rng_init(&r, (u64)data, 3);
 	while (!load(&t.stop)) {
-		u64 first = block_sector(load(&t.chunk), rng_below(&r, CHUNK_PAGES),
-					 rng_below(&r, WRITERS)) + rng_below(&r, 64);
-		ssize_t size = (BLOCK_SECTORS - 64) * SECTOR;
+		u64 first = load(&t.about[rng_below(&r, WRITERS)]);
 
 		if (pread(t.fd[1], buf, size, first * SECTOR) != size)
 			complain("read: %s", strerror(errno));
-		for (u64 i = 0; i < BLOCK_SECTORS - 64; i++)
+		for (u64 i = 0; i < BLOCK_SECTORS; i++)
 			if (!may_be(buf + i * SECTOR, first + i))
 				complain("sector %llu is not any generation", first + i);
 		inc(&t.looks);
