@@ -13,6 +13,7 @@
 #include "dm-vhdclone.h"
 
 #include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -361,7 +362,7 @@ static void vc_deactivate(struct vhdclone *vc)
 }
 
 /* Maps up to 4 MiB may come from the system's reserves, which are not many times that. */
-#define VC_RESERVES_BLOCKS	(1U << 20)
+#define VC_RESERVES_BLOCKS	(SZ_4M / sizeof(u32))
 
 static int vc_preresume(struct dm_target *ti)
 {
