@@ -532,6 +532,31 @@ static inline u64 vhdx_bat_mib(u64 entry)
 	return entry >> VHDX_MIB_SHIFT;
 }
 
+/**
+ * vhdx_bat_entry_end() - how far a file must go for what can be read of a block
+ * @geo: of the image
+ * @entry: one that vhdx_bat_walk_entry() took
+ * @is_bitmap: as that said
+ * @number: as that said, of a block or bitmap that is there
+ *
+ * Claims are in MiB, rounded up: a file may end inside the last block, which old writers
+ * cut at the virtual end, and nowhere else.
+ *
+ * Return: offset in bytes; 0 if nothing of it can be read.
+ */
+static inline u64 vhdx_bat_entry_end(const struct vhdx_geometry *geo, u64 entry,
+				     bool is_bitmap, u32 number)
+{
+	u64 bytes = is_bitmap ? VHDX_MIB :
+				geo->virtual_size - ((u64)number << geo->block_shift);
+
+	if (vhdx_bat_state(entry) < VHDX_BLOCK_FULLY_PRESENT)
+		return 0;
+	if (!is_bitmap && bytes > geo->block_size)
+		bytes = geo->block_size;
+	return (vhdx_bat_mib(entry) << VHDX_MIB_SHIFT) + bytes;
+}
+
 /*
  * Sector bitmaps (2.5.2): logical sector @sector of the disk is bit
  * sector % 2^23 of its chunk's bitmap block, least significant bit first.

@@ -212,24 +212,18 @@ static u32 vc_entry_from_bat(u64 entry)
 	}
 }
 
-/*
- * The claims are in MiB, rounded up: a device may end inside the last block, which old
- * writers cut at the virtual end.  What can be read of a block must be there.
- */
 static int vc_check_end(struct vc_load *load, u64 offset, u64 entry, u32 number,
 			bool is_bitmap)
 {
 	const struct vc_image *img = load->img;
-	sector_t nr = is_bitmap ? 1ULL << MIB_SECTOR_SHIFT :
-		      vc_block_end(img, number) - ((sector_t)number << img->block_shift);
 	struct vhdx_fault fault = {
 		.what = "BAT entry: the block lies past the end of the device",
 		.offset = offset,
 		.value = entry,
 	};
 
-	if (vhdx_bat_state(entry) < VHDX_BLOCK_FULLY_PRESENT ||
-	    vc_mib_to_sector(vhdx_bat_mib(entry)) + nr <= compat_bdev_nr_sectors(img->bdev))
+	if (vhdx_bat_entry_end(&img->geo, entry, is_bitmap, number) <=
+	    (u64)compat_bdev_nr_sectors(img->bdev) << SECTOR_SHIFT)
 		return 0;
 	return vc_refuse(load, &fault, -EINVAL);
 }

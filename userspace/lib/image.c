@@ -388,25 +388,11 @@ struct vc_walk {
 	void *data;
 };
 
-/*
- * The claims are in MiB, rounded up: a file may end inside the last block, which old
- * writers cut at the virtual end.  What can be read of a block must be there.
- */
 static int vc_walk_end(const struct vc_walk *walk, u64 entry, bool is_bitmap, u32 number,
 		       struct vhdx_fault *fault)
 {
-	const struct vhdx_geometry *geo = &walk->image->geo;
-	u64 place = vhdx_bat_mib(entry) << VHDX_MIB_SHIFT;
-	u64 need = VHDX_MIB;
-
-	if (number == ~0U || vhdx_bat_state(entry) < VHDX_BLOCK_FULLY_PRESENT)
-		return 0;
-	if (!is_bitmap) {
-		need = geo->virtual_size - ((u64)number << geo->block_shift);
-		if (need > geo->block_size)
-			need = geo->block_size;
-	}
-	if (place + need <= walk->image->size)
+	if (number == ~0U || vhdx_bat_entry_end(&walk->image->geo, entry, is_bitmap, number) <=
+			     walk->image->size)
 		return 0;
 	*fault = (struct vhdx_fault) {
 		.what = "BAT entry: block lies behind the end of the file",
